@@ -1,0 +1,3 @@
+"""caraway: fresh local copies of remote datasets, served as SQL."""
+
+__version__ = "0.1.0"

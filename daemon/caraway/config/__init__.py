@@ -1,0 +1,1 @@
+"""spicepod.yaml as frozen values."""

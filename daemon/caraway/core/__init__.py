@@ -1,0 +1,1 @@
+"""Sans-IO decisions: pure functions and machines over the standard library."""

@@ -1,0 +1,122 @@
+"""Row conditions as values: what a plan, a refresh or a retention asks of a table, independent of any dialect."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal as OneOf
+from typing import TypeAlias
+
+CompareOp: TypeAlias = OneOf["=", "!=", "<", "<=", ">", ">="]
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """An Arrow scalar without Arrow: `type` is Arrow's name of the type (`int64`, `timestamp[us, tz=UTC]`, `utf8` ...).
+
+    Dates, times, timestamps and durations carry their storage integer, in the unit that the type names.
+    """
+
+    value: bool | int | float | str | bytes | Decimal | None
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    column: str
+    op: CompareOp
+    value: Literal
+
+
+@dataclass(frozen=True, slots=True)
+class In:
+    column: str
+    values: tuple[Literal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """SQL LIKE (`%`, `_`, no escape character)."""
+
+    column: str
+    pattern: str
+    case_insensitive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RawSql:
+    """A condition that only a SQL engine understands, as text with quoted identifiers; local evaluation refuses it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    term: "Predicate"
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    terms: tuple["Predicate", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    terms: tuple["Predicate", ...]
+
+
+Predicate: TypeAlias = Compare | In | IsNull | Like | RawSql | Not | And | Or
+
+
+def all_of(*terms: Predicate | None) -> Predicate | None:
+    """The conjunction of the terms that are there; None where there is none."""
+    flat = tuple(inner for term in terms if term is not None for inner in _conjuncts(term))
+    return flat[0] if len(flat) == 1 else And(flat) if flat else None
+
+
+def any_of(*terms: Predicate) -> Predicate:
+    """The disjunction of one or more terms."""
+    return terms[0] if len(terms) == 1 else Or(terms)
+
+
+def columns_of(predicate: Predicate | None) -> frozenset[str]:
+    """The columns a predicate reads; those inside RawSql are not known."""
+    return frozenset(_columns(predicate)) if predicate is not None else frozenset()
+
+
+def has_raw(predicate: Predicate | None) -> bool:
+    """Whether only a SQL engine can evaluate it."""
+    match predicate:
+        case RawSql():
+            return True
+        case Not(term):
+            return has_raw(term)
+        case And(terms) | Or(terms):
+            return any(has_raw(term) for term in terms)
+        case _:
+            return False
+
+
+def _conjuncts(predicate: Predicate) -> Iterator[Predicate]:
+    if isinstance(predicate, And):
+        for term in predicate.terms:
+            yield from _conjuncts(term)
+    else:
+        yield predicate
+
+
+def _columns(predicate: Predicate) -> Iterator[str]:
+    match predicate:
+        case Compare(column=column) | In(column=column) | IsNull(column=column) | Like(column=column):
+            yield column
+        case Not(term):
+            yield from _columns(term)
+        case And(terms) | Or(terms):
+            for term in terms:
+                yield from _columns(term)
+        case RawSql():
+            pass

@@ -1,0 +1,233 @@
+"""What happened, in the past tense: frozen values that telemetry turns into log lines (and metrics, and spans).
+
+One event stands for one batch, refresh, request or connection; never for a row. No field holds a secret.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Level(IntEnum):
+    TRACE = 5
+    DEBUG = 10
+    INFO = 20
+    WARN = 30
+    ERROR = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`target` is the log target; `__str__` the message for a human."""
+
+    level: ClassVar[Level] = Level.INFO
+    target: ClassVar[str] = "caraway"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStarted(Event):
+    pod: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"caraway {self.version} runs pod {self.pod!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerListening(Event):
+    server: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"{self.server} listening on {self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class AllReady(Event):
+    def __str__(self) -> str:
+        return "All components are loaded. caraway is ready!"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigWarned(Event):
+    level: ClassVar[Level] = Level.WARN
+    target: ClassVar[str] = "caraway.config"
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRegistered(Event):
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    source: str
+    engine: str
+
+    def __str__(self) -> str:
+        return f"Dataset {self.dataset} registered ({self.source}), acceleration ({self.engine or 'none'})."
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshStarted(Event):
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    mode: str
+
+    def __str__(self) -> str:
+        return f"Loading data for dataset {self.dataset}"
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshFinished(Event):
+    """`rows` and `bytes` (Arrow memory) written by this refresh; `seconds` its duration."""
+
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    mode: str
+    rows: int
+    bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        mib = self.bytes / 1024**2
+        return f"Loaded {self.rows:,} rows ({mib:.2f} MiB) for dataset {self.dataset} in {self.seconds:.3f}s."
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshSkipped(Event):
+    level: ClassVar[Level] = Level.DEBUG
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset}: source unchanged, nothing fetched"
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshFailed(Event):
+    """One failed attempt; `retry_in` None means that no further attempt follows by itself."""
+
+    level: ClassVar[Level] = Level.WARN
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    mode: str
+    error: str
+    retry_in: float | None
+
+    def __str__(self) -> str:
+        tail = f"; next attempt in {self.retry_in:.1f}s" if self.retry_in is not None else ""
+        return f"Failed to refresh dataset {self.dataset}: {self.error}{tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshScheduled(Event):
+    level: ClassVar[Level] = Level.DEBUG
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.dataset}: Waiting {self.seconds:.0f}s until next refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionFinished(Event):
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    rows: int
+
+    def __str__(self) -> str:
+        return f"[retention] Evicted {self.rows:,} records for {self.dataset}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCrashed(Event):
+    """A supervised task died of a bug; `restart_in` None: it is quarantined or escalated."""
+
+    level: ClassVar[Level] = Level.ERROR
+    target: ClassVar[str] = "caraway.supervise"
+    child: str
+    error: str
+    traceback: str
+    restart_in: float | None
+
+    def __str__(self) -> str:
+        then = f"restarting in {self.restart_in:.1f}s" if self.restart_in is not None else "giving up on it"
+        return f"{self.child} crashed: {self.error}; {then}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFinished(Event):
+    """`failure` is empty on success; `seconds` from admission to the last chunk."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    target: ClassVar[str] = "caraway.query"
+    sql: str
+    protocol: str
+    principal: str
+    rows: int
+    seconds: float
+    failure: str = ""
+    error: str = ""
+
+    def __str__(self) -> str:
+        outcome = f"failed ({self.failure}: {self.error})" if self.failure else f"{self.rows} rows"
+        return f"query {outcome} in {self.seconds:.3f}s: {self.sql[:200]}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted(Event):
+    level: ClassVar[Level] = Level.DEBUG
+    target: ClassVar[str] = "caraway.query"
+    pid: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"query worker {self.pid} started in {self.seconds:.2f}s"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped(Event):
+    """`reason`: cancelled query, timeout, memory, crash, idle, shutdown."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    target: ClassVar[str] = "caraway.query"
+    pid: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"query worker {self.pid} stopped: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished(Event):
+    """One HTTP request or Flight call; `path` is the route template."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    target: ClassVar[str] = "caraway.server"
+    protocol: str
+    method: str
+    path: str
+    status: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.method} {self.path} {self.status} in {self.seconds * 1000:.1f}ms"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRequestCrashed(Event):
+    """A bug met one request; the server went on."""
+
+    level: ClassVar[Level] = Level.ERROR
+    target: ClassVar[str] = "caraway.server"
+    protocol: str
+    request: str
+    error: str
+    traceback: str
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.request}: internal error: {self.error}"

@@ -1,0 +1,151 @@
+"""The protocols that adapters implement and actors use; fakes in tests implement the same."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Protocol, TypeAlias
+
+import pyarrow as pa
+
+from caraway.core.predicate import Predicate
+from caraway.events import Event
+from caraway.latest import Latest
+from caraway.model import (
+    Catalog,
+    Change,
+    Cursor,
+    FlightMessage,
+    Query,
+    ReadRequest,
+    ScanRequest,
+    Secret,
+    Snapshot,
+    TableSpec,
+)
+
+Emit: TypeAlias = Callable[[Event], None]
+"""Takes an event; never blocks, never raises."""
+
+
+class SecretStore(Protocol):
+    """Where secret values live; read on each use, so that rotation needs no restart."""
+
+    def get(self, key: str) -> Secret | None: ...
+
+
+class Source(Protocol):
+    """A remote table. Every method may raise SourceError; a closed iterator frees what it held."""
+
+    async def schema(self) -> pa.Schema:
+        """The table's schema as the source has it now."""
+        ...
+
+    def read(self, request: ReadRequest) -> AbstractAsyncContextManager[AsyncIterator[pa.RecordBatch]]:
+        """Rows of `schema()` projected to `request.columns`; batches of bounded size."""
+        ...
+
+    async def version(self) -> str | None:
+        """A token that changes when the contents do (file metadata), or None where the source can't tell."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Staging(Protocol):
+    """Rows on their way in, invisible until `commit`; leaving the context without it discards them."""
+
+    async def append(self, rows: pa.RecordBatch) -> None:
+        """Write one batch of the table's schema; memory stays bounded whatever the total."""
+        ...
+
+    async def commit(self, cursor: Cursor | None) -> Snapshot:
+        """Make all staged rows and the cursor durable and visible at once."""
+        ...
+
+
+class Accelerator(Protocol):
+    """One dataset as an epoch and an append-ordered log of rows (DESIGN section 3).
+
+    One task writes (`commit`, `stage`, `aclose`); anyone pins, scans and tails. Expected failures are StoreError.
+    """
+
+    @property
+    def spec(self) -> TableSpec: ...
+
+    @property
+    def snapshot(self) -> Latest[Snapshot | None]:
+        """The newest state; None until something was committed (or recovered) once."""
+        ...
+
+    async def commit(self, changes: Sequence[Change], cursor: Cursor | None) -> Snapshot:
+        """Apply `changes` in order and store `cursor`, durably, in one transaction; all or nothing.
+
+        No change to the contents keeps the generation. The first commit opens an epoch.
+        """
+        ...
+
+    def stage(self, *, replace: bool) -> AbstractAsyncContextManager[Staging]:
+        """Stream a batch job in: a new epoch (`replace`) or an atomic append to this one."""
+        ...
+
+    def pin(self) -> AbstractContextManager[Snapshot]:
+        """Hold the newest snapshot: its files stay until the context ends. StoreError where there is none."""
+        ...
+
+    def scan(
+        self, snapshot: Snapshot, columns: Sequence[str] | None = None, predicate: Predicate | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[pa.RecordBatch]]:
+        """Rows of a pinned snapshot in log order; the predicate is applied exactly."""
+        ...
+
+    def tail(
+        self, epoch: str, from_offset: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[int, pa.RecordBatch]] | None]:
+        """Rows with offset >= `from_offset` as (offset after the batch, rows); None if epoch or offset is gone."""
+        ...
+
+    async def maintain(self) -> None:
+        """Background work that is due: turn a tail into a part, merge parts, checkpoint. Called between commits."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class QueryResult(Protocol):
+    """An answer that streams. `schema` is an Arrow IPC schema message; chunks are what `Query.format` says."""
+
+    @property
+    def schema(self) -> FlightMessage: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes | FlightMessage]: ...
+
+    @property
+    def rows(self) -> int:
+        """Rows delivered so far; the total once iteration ended."""
+        ...
+
+
+class QueryEngine(Protocol):
+    """Answers SQL. Failures are QueryError; leaving the context early cancels and frees the CPU within two seconds."""
+
+    def execute(self, query: Query) -> AbstractAsyncContextManager[QueryResult]:
+        """Entered once the first chunk, or the end, is known, so that early failures still choose a status."""
+        ...
+
+    async def plan(self, query: Query) -> FlightMessage:
+        """The result's schema message, without running the query."""
+        ...
+
+    async def table_schema(self, name: str) -> FlightMessage:
+        """The schema message of a table or view; QueryError NOT_FOUND."""
+        ...
+
+
+class Tables(Protocol):
+    """What the query actor asks of the datasets."""
+
+    @property
+    def catalog(self) -> Latest[Catalog]: ...
+
+    def resolve(self, scans: Sequence[ScanRequest]) -> AbstractAsyncContextManager[Sequence[Snapshot]]:
+        """Pinned snapshots in the order of the scans, held until the context ends; QueryError NOT_READY, SOURCE."""
+        ...
