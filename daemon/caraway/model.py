@@ -121,13 +121,16 @@ class TableSpec:
 # --- snapshots -------------------------------------------------------------------------------------------------------
 
 
+OFFSET_COLUMN = "__caraway_offset"
+"""An int64 column that stored files carry beside the table's own; readers project it away."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArrowFiles:
-    """Arrow IPC files (file format), in log order, memory-mapped by whoever reads."""
+    """Arrow IPC files (file format), in log order, memory-mapped by whoever reads; `hidden` as in ParquetFiles."""
 
     paths: tuple[Path, ...]
-    hidden: tuple[int, ...] = ()
-    """Offsets inside the files that deletes and upserts have hidden; see `accelerators.read`."""
+    hidden: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

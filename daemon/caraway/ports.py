@@ -1,6 +1,6 @@
 """The protocols that adapters implement and actors use; fakes in tests implement the same."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol, TypeAlias
 
@@ -108,6 +108,13 @@ class Accelerator(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+Connect: TypeAlias = Callable[[], Awaitable[Source]]
+"""Opens a source: resolves its secrets, verifies its endpoint. SourceError, or ConfigError for a bad parameter."""
+
+OpenStore: TypeAlias = Callable[[pa.Schema | None], Awaitable[Accelerator | None]]
+"""Opens a dataset's accelerator for a schema; with None only what an earlier run left, or None where it left nothing."""
 
 
 class QueryResult(Protocol):
