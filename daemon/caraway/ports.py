@@ -114,7 +114,7 @@ Connect: TypeAlias = Callable[[], Awaitable[Source]]
 """Opens a source: resolves its secrets, verifies its endpoint. SourceError, or ConfigError for a bad parameter."""
 
 OpenStore: TypeAlias = Callable[[pa.Schema | None], Awaitable[Accelerator | None]]
-"""Opens a dataset's accelerator for a schema; with None only what an earlier run left, or None where it left nothing."""
+"""Opens a dataset's accelerator for a schema; without one, what an earlier run left, or None if it left nothing."""
 
 
 class QueryResult(Protocol):
