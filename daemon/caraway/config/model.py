@@ -105,7 +105,7 @@ class Acceleration:
     on_conflict: OnConflict = OnConflict.REJECT
     on_conflict_columns: tuple[str, ...] = ()
     """The target as written; must equal the primary key or a unique index."""
-    params: Params = EMPTY
+    params: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class ColumnDecl:
     name: str
     type: str | None = None
     description: str = ""
-    metadata: Mapping[str, str] = EMPTY
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,10 @@ class Dataset:
     name: str
     from_: FromUri
     description: str = ""
-    metadata: Mapping[str, str] = EMPTY
+    metadata: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[ColumnDecl, ...] = ()
     access: Access = Access.READ
-    params: Params = EMPTY
+    params: Params = field(default_factory=dict)
     time_column: TimeColumn | None = None
     time_partition_column: TimeColumn | None = None
     acceleration: Acceleration | None = None
@@ -152,7 +152,7 @@ class View:
     name: str
     sql: str
     description: str = ""
-    metadata: Mapping[str, str] = EMPTY
+    metadata: Mapping[str, str] = field(default_factory=dict)
     acceleration: Acceleration | None = None
     ready_state: ReadyState = ReadyState.ON_LOAD
     depends_on: tuple[str, ...] = ()
@@ -162,7 +162,7 @@ class View:
 class CatalogDecl:
     name: str
     from_: FromUri
-    params: Params = EMPTY
+    params: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class SecretStoreDecl:
     name: str
     store: str
     selector: str = ""
-    params: Params = EMPTY
+    params: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +247,14 @@ class OtelExporter:
     enabled: bool = True
     push_interval: float = 60.0
     metrics: tuple[str, ...] = ()
-    headers: Params = EMPTY
+    headers: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TelemetryConfig:
     enabled: bool = True
     user_agent_collection: str = "full"
-    properties: Params = EMPTY
+    properties: Params = field(default_factory=dict)
     metric_prefix: str = ""
     otel_exporter: OtelExporter | None = None
 
@@ -268,7 +268,7 @@ class Runtime:
     auth: ApiKeyAuth | None = None
     dataset_load_parallelism: int | None = None
     sql_results: ResultsCacheConfig = ResultsCacheConfig()
-    params: Params = EMPTY
+    params: Params = field(default_factory=dict)
     shutdown_timeout: float = 30.0
     tls: Tls | None = None
     cors: Cors = Cors()
@@ -295,6 +295,6 @@ class Spicepod:
     views: tuple[View, ...] = ()
     catalogs: tuple[CatalogDecl, ...] = ()
     dependencies: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = EMPTY
+    metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     """What loaded but deserves a word: deprecated aliases, sections out of scope."""
