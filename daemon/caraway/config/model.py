@@ -78,6 +78,18 @@ class RefreshSql:
 
 
 @dataclass(frozen=True, slots=True)
+class Caching:
+    """`caching_*` of acceleration.params, for refresh_mode caching."""
+
+    ttl: float = 0.0
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    """Seconds past the ttl; 0: never, inf: however old."""
+    max_size: int | None = None
+    max_items: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Acceleration:
     enabled: bool = True
     engine: Engine = Engine.ARROW
@@ -138,6 +150,8 @@ class Dataset:
     time_partition_column: TimeColumn | None = None
     acceleration: Acceleration | None = None
     """None: queried at the source."""
+    has_metadata_table: bool = False
+    unsupported_type_action: str = "error"
     ready_state: ReadyState = ReadyState.ON_LOAD
     on_schema_change: OnSchemaChange = OnSchemaChange.BLOCK
     replication_enabled: bool = False
@@ -228,6 +242,7 @@ class ResultsCacheConfig:
     encoding: str = "none"
     hashing_algorithm: str = "xxh3"
     stale_while_revalidate_ttl: float = 0.0
+    warmup: str = "disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +275,12 @@ class TelemetryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    zipkin_enabled: bool
+    zipkin_endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     http_bind_address: str | None = None
     """`runtime.http.bind_address` (seeds); flags override it."""
@@ -279,6 +300,8 @@ class Runtime:
     metrics: Mapping[str, bool] = field(default_factory=dict)
     cpu_cores: float | None = None
     """None: auto."""
+    tracing: Tracing | None = None
+    mcp_allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     output_level: str = "info"
     ready_state: ReadyState = ReadyState.ON_LOAD
 
