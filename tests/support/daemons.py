@@ -1,0 +1,117 @@
+"""Real caraway processes on loopback for end-to-end tests: started, asked, killed, always ended."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pyarrow as pa
+
+ARROW = "application/vnd.apache.arrow.stream"
+START_SECONDS = 30.0
+"""Far more than a start takes; two cores that run other tests beside it are slow."""
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = START_SECONDS) -> object:
+    """The first true value of `condition`, asked every 50 ms; AssertionError naming `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:.0f} s: {what}")
+
+
+class Node:
+    """One daemon: its folder, its process, its addresses."""
+
+    def __init__(self, folder: Path, pod: str, *flags: str) -> None:
+        self.folder = folder
+        self.flags = flags
+        self.process: subprocess.Popen[bytes] | None = None
+        self.endpoints: dict[str, str] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self.pod = folder / "spicepod.yaml"
+        self.pod.write_text(pod)
+        self.data = folder / "data"
+        self.log = folder / "log.jsonl"
+
+    def start(
+        self, *, http: str = "127.0.0.1:0", flight: str = "127.0.0.1:0", env: dict[str, str] | None = None
+    ) -> None:
+        """Start it and wait until its addresses are written."""
+        written = self.data / "endpoints.json"
+        written.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "caraway", "run", str(self.folder), "--http", http, "--flight", flight]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--data-dir", str(self.data), *self.flags], stdout=log, stderr=log, env=env
+            )
+        wait_for(lambda: written.exists() or self.process.poll() is not None, "endpoints.json")
+        assert self.process.poll() is None, self.log.read_text()
+        self.endpoints = json.loads(written.read_text())
+
+    def restart(self) -> None:
+        """Start again at the addresses it had."""
+        self.start(http=self.endpoints["http"], flight=self.endpoints["flight"])
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.endpoints['http']}"
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(self.url + path, timeout=30)
+
+    def post(self, path: str, **options: object) -> httpx2.Response:
+        return httpx2.post(self.url + path, timeout=120, **options)
+
+    def sql(self, query: str) -> pa.Table:
+        """The answer as Arrow; AssertionError with the server's words when it is refused."""
+        answer = self.post("/v1/sql", content=query.encode(), headers={"accept": ARROW})
+        assert answer.status_code == 200, f"{answer.status_code}: {answer.text}\n{query}"
+        return pa.ipc.open_stream(answer.content).read_all()
+
+    def scalar(self, query: str) -> object:
+        return self.sql(query).column(0)[0].as_py()
+
+    def dataset(self, name: str) -> dict[str, object]:
+        return self.get(f"/v1/datasets/{name}").json()
+
+    def wait_ready(self, seconds: float = 60.0) -> None:
+        wait_for(lambda: self.get("/v1/ready").status_code == 200, f"{self.folder.name} ready", seconds)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM, then its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(timeout=40)
+        finally:
+            self.process.kill()
+
+
+@contextmanager
+def running(*nodes: Node) -> Iterator[None]:
+    """Start the nodes in order; kill whatever still runs at the end."""
+    try:
+        for node in nodes:
+            node.start()
+        yield
+    finally:
+        for node in nodes:
+            if node.process is not None:
+                node.process.kill()
+                node.process.wait()
