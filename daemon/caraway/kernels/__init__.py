@@ -1,6 +1,6 @@
 """Vectorised Arrow functions that every layer above shares; expected failures are StoreError, never transient."""
 
-from caraway.kernels.batches import conform, rechunk
+from caraway.kernels.batches import conform, keep, rechunk, take
 from caraway.kernels.predicates import filter_batch, mask
 from caraway.kernels.times import max_nanos, time_literal, to_nanos
 from caraway.kernels.types import scalar_of, type_of
@@ -8,10 +8,12 @@ from caraway.kernels.types import scalar_of, type_of
 __all__ = [
     "conform",
     "filter_batch",
+    "keep",
     "mask",
     "max_nanos",
     "rechunk",
     "scalar_of",
+    "take",
     "time_literal",
     "to_nanos",
     "type_of",

@@ -1,10 +1,11 @@
 """Batches brought to a schema and to a bounded size."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
 from caraway.errors import StoreError
+from caraway.kernels.types import viewless
 
 MAX_ROWS = 64 * 1024
 MAX_BYTES = 32 * 1024**2
@@ -38,3 +39,20 @@ def rechunk(batches: Iterable[pa.RecordBatch], rows: int = MAX_ROWS, size: int =
         step = min(rows, max(1, size * batch.num_rows // max(batch.nbytes, 1)))
         for start in range(0, batch.num_rows, step):
             yield batch.slice(start, step)
+
+
+def take(batch: pa.RecordBatch, indices: pa.Array) -> pa.RecordBatch:
+    """The rows at these places, in this order."""
+    return _through_viewless(batch, lambda rows: rows.take(indices))
+
+
+def keep(batch: pa.RecordBatch, mask: pa.BooleanArray) -> pa.RecordBatch:
+    """The rows whose mask is true."""
+    return _through_viewless(batch, lambda rows: rows.filter(mask))
+
+
+def _through_viewless(batch: pa.RecordBatch, pick: Callable[[pa.RecordBatch], pa.RecordBatch]) -> pa.RecordBatch:
+    plain = pa.schema([field.with_type(viewless(field.type)) for field in batch.schema])
+    if plain.types == batch.schema.types:
+        return pick(batch)
+    return pick(batch.cast(plain)).cast(batch.schema)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from caraway.core.predicate import And, Compare, CompareOp, In, IsNull, Like, Literal, Not, Or, Predicate, RawSql
 from caraway.errors import StoreError
+from caraway.kernels.batches import keep
 from caraway.kernels.types import plain, scalar_of
 
 _COMPARE: dict[CompareOp, Callable[[pa.Array, pa.Scalar], pa.BooleanArray]] = {
@@ -28,7 +29,7 @@ _WIDEST_DECIMAL = 76
 
 def filter_batch(batch: pa.RecordBatch, predicate: Predicate | None) -> pa.RecordBatch:
     """The rows for which the predicate is true; neither false nor unknown."""
-    return batch if predicate is None else batch.filter(mask(batch, predicate))
+    return batch if predicate is None else keep(batch, mask(batch, predicate))
 
 
 def mask(batch: pa.RecordBatch, predicate: Predicate) -> pa.BooleanArray:
@@ -139,7 +140,7 @@ def _is_in_known(column: pa.Array, values: list[Literal]) -> pa.BooleanArray:
     if pa.types.is_floating(column.type) or pa.types.is_null(column.type) or any(value is None for value in exact):
         each = (_compare(column, "=", literal) for literal in values)
         return reduce(pc.or_kleene, each, _constant(len(column), False))
-    found = pc.is_in(column, pa.array([value.as_py() for value in exact if value], column.type))
+    found = pc.is_in(column, pa.array(exact, column.type))
     return pc.if_else(pc.is_valid(column), found, pa.scalar(None, pa.bool_()))
 
 

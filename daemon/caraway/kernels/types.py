@@ -63,7 +63,7 @@ def storage_value(scalar: pa.Scalar) -> int:
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """The same values without dictionary, run-end or view encoding and with halves as floats."""
+    """The same values unencoded: no dictionary, run-end or view; halves as floats, small decimals as decimal128."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return plain(column.dictionary_decode())
@@ -75,4 +75,27 @@ def plain(column: pa.Array) -> pa.Array:
         return column.cast(pa.large_binary())
     if pa.types.is_float16(kind):
         return column.cast(pa.float32())
+    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
+        return column.cast(pa.decimal128(kind.precision, kind.scale))
     return column
+
+
+def viewless(kind: pa.DataType) -> pa.DataType:
+    """The type with large strings and binaries for views at any depth: Arrow can't filter or take views yet."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind):
+        return pa.list_(_viewless(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_viewless(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_viewless(kind.value_field), kind.list_size)
+    if pa.types.is_struct(kind):
+        return pa.struct([_viewless(kind.field(index)) for index in range(kind.num_fields)])
+    return kind
+
+
+def _viewless(field: pa.Field) -> pa.Field:
+    return field.with_type(viewless(field.type))

@@ -1,0 +1,35 @@
+"""The engines by name; each is imported when the first dataset wants it."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from caraway.accelerators.storage import OpenEngine, StorageSpec, settle
+from caraway.config.model import Engine
+from caraway.ports import Accelerator
+
+
+async def _arrow(storage: StorageSpec, schema: pa.Schema | None) -> Accelerator | None:
+    from caraway.accelerators.arrow.engine import open_arrow
+
+    return await open_arrow(storage, schema)
+
+
+async def _sqlite(storage: StorageSpec, schema: pa.Schema | None) -> Accelerator | None:
+    from caraway.accelerators.sqlite.engine import open_sqlite
+
+    return await open_sqlite(storage, schema)
+
+
+ENGINES: Mapping[Engine, OpenEngine] = {
+    Engine.ARROW: _arrow,
+    Engine.SQLITE: _sqlite,
+}
+
+
+async def open_accelerator(storage: StorageSpec, schema: pa.Schema | None = None) -> Accelerator | None:
+    """The dataset's store for `schema`; without one, what an earlier run left, or None if it left nothing.
+
+    ConfigError names a column that the engine can't hold, StoreError what is wrong with the files.
+    """
+    return await ENGINES[storage.engine](settle(storage), schema)
