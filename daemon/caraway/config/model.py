@@ -118,6 +118,8 @@ class Acceleration:
     on_conflict_columns: tuple[str, ...] = ()
     """The target as written; must equal the primary key or a unique index."""
     params: Params = field(default_factory=dict)
+    caching: Caching = Caching()
+    metrics: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ class View:
     sql: str
     description: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[ColumnDecl, ...] = ()
     acceleration: Acceleration | None = None
     ready_state: ReadyState = ReadyState.ON_LOAD
     depends_on: tuple[str, ...] = ()

@@ -1,0 +1,188 @@
+"""A spicepod file as a `Spicepod`, or every problem in it at once (reference/spicepod.md 1)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from caraway.config.connectors import read_from
+from caraway.config.dataset import read_dataset, read_view
+from caraway.config.document import override, read_document
+from caraway.config.model import CatalogDecl, Dataset, SecretStoreDecl, Spicepod, View
+from caraway.config.nodes import Findings
+from caraway.config.runtime import read_runtime
+from caraway.config.section import Section
+from caraway.errors import ConfigError, ConfigProblem
+from caraway.secrets import ANY_STORE, AVAILABLE
+
+T = TypeVar("T")
+
+FILE_NAMES = ("spicepod.yaml", "spicepod.yml")
+_OUT_OF_SCOPE = (
+    "models",
+    "embeddings",
+    "evals",
+    "tools",
+    "workers",
+    "functions",
+    "rerankers",
+    "management",
+    "snapshots",
+    "extensions",
+)
+_LATER_STORES = ("kubernetes", "keyring", "aws-secrets-manager", "aws_secrets_manager", "vault")
+
+
+def load(path: Path, runtime_overrides: Sequence[str] = ()) -> Spicepod:
+    """The pod in a file, or in a directory's spicepod.yaml or spicepod.yml; ConfigError holds every problem.
+
+    `runtime_overrides` are `key.subkey=value` texts that replace values below `runtime:`.
+    """
+    file = pod_file(path)
+    root = read_document(file)
+    for assignment in runtime_overrides:
+        root = override(root, assignment)
+    findings = Findings()
+    pod = _read_pod(Section(root, "", findings), file.parent)
+    findings.finish()
+    return replace(pod, warnings=tuple(findings.warnings))
+
+
+def pod_file(path: Path) -> Path:
+    """The file that a path stands for; ConfigError where there is none."""
+    if not path.is_dir():
+        return path
+    found = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
+    if found is None:
+        raise ConfigError(ConfigProblem(f"there is no {' or '.join(FILE_NAMES)} in this directory", file=path))
+    return found
+
+
+def _read_pod(root: Section, directory: Path) -> Spicepod:
+    root.out_of_scope(*_OUT_OF_SCOPE)
+    pod = Spicepod(
+        version=_version(root),
+        name=_kind_and_name(root),
+        directory=directory,
+        runtime=read_runtime(root.section("runtime")),
+        secrets=_stores(root),
+        datasets=_components(root, "datasets", "dataset", read_dataset),
+        views=_components(root, "views", "view", read_view),
+        catalogs=tuple(_catalog(item) for item in root.items("catalogs")),
+        dependencies=root.texts("dependencies"),
+        metadata=root.free("metadata"),
+    )
+    if root.has("catalogs"):
+        root.warn("catalogs", "catalogs are not available in this version; their tables are missing")
+    if pod.dependencies:
+        root.warn("dependencies", "other pods are not loaded in this version")
+    root.close()
+    root.findings.check_references(store.name for store in pod.secrets)
+    _check_names(root, pod)
+    _check_revalidation(root, pod)
+    return pod
+
+
+def _version(root: Section) -> str:
+    version = root.required_text("version")
+    if version == "v1beta1":
+        root.problem("version", "v1beta1 is no longer supported; write v2 and adapt the keys that changed")
+    elif version and version not in ("v1", "v2"):
+        root.problem("version", f"unknown version {version!r}; allowed: v1, v2")
+    return version
+
+
+def _kind_and_name(root: Section) -> str:
+    kind = root.required_text("kind")
+    if kind and kind != "Spicepod":
+        root.problem("kind", f"found {kind!r}, expected Spicepod")
+    return root.required_text("name")
+
+
+def _stores(root: Section) -> tuple[SecretStoreDecl, ...]:
+    stores: dict[str, SecretStoreDecl] = {}
+    for item in root.items("secrets"):
+        store = _store(item)
+        if store.name in stores:
+            item.problem("name", f"the secret store {store.name!r} stands here twice")
+        stores[store.name] = store
+    return tuple(stores.values()) or (SecretStoreDecl("env", "env"),)
+
+
+def _store(section: Section) -> SecretStoreDecl:
+    kind, _, selector = section.required_text("from").partition(":")
+    name = section.text("name", kind)
+    if kind in _LATER_STORES:
+        section.problem("from", f"the secret store {kind!r} is not available in this version; {_available()}")
+    elif kind and kind not in AVAILABLE:
+        section.problem("from", f"there is no secret store {kind!r}; {_available()}")
+    if name == ANY_STORE:
+        section.problem("name", f"{ANY_STORE!r} stands for all stores; choose another name")
+    section.text("description")
+    store = SecretStoreDecl(name, kind, selector, section.scalars("params"))
+    section.close()
+    return store
+
+
+def _available() -> str:
+    return f"available: {', '.join(AVAILABLE)}"
+
+
+def _catalog(section: Section) -> CatalogDecl:
+    for key in ("include", "exclude", "dependsOn"):
+        section.texts(key)
+    section.text("description")
+    section.word("access", "read", "read_write", "read_write_create")
+    section.free("metadata")
+    section.scalars("dataset_params")
+    catalog = CatalogDecl(section.required_text("name"), read_from(section), section.scalars("params"))
+    section.close()
+    return catalog
+
+
+def _components(root: Section, key: str, file: str, read: Callable[[Section, tuple[str, ...]], T]) -> tuple[T, ...]:
+    """Inline definitions, and those that `ref:` finds in a directory's `dataset.yaml` or `view.yaml`."""
+    return tuple(component for item in root.items(key) for component in _component(item, file, read))
+
+
+def _component(item: Section, file: str, read: Callable[[Section, tuple[str, ...]], T]) -> list[T]:
+    ref = item.optional_text("ref")
+    if ref is None:
+        return [read(item, ())]
+    depends_on = item.texts("dependsOn")
+    item.close()
+    folder = Path(item.node.start_mark.name).parent / ref
+    try:
+        path = next((folder / name for name in (f"{file}.yaml", f"{file}.yml") if (folder / name).is_file()), None)
+        if path is None:
+            item.problem("ref", f"there is no {file}.yaml or {file}.yml in {folder}")
+            return []
+        return [read(Section(read_document(path), item.key, item.findings), depends_on)]
+    except ConfigError as error:
+        item.findings.problems += error.problems
+        return []
+
+
+def _check_names(root: Section, pod: Spicepod) -> None:
+    places: dict[str, str] = {}
+    for key, components in (("datasets", pod.datasets), ("views", pod.views)):
+        components_: tuple[Dataset | View, ...] = components
+        for component in components_:
+            if component.name and component.name in places:
+                root.problem(
+                    key, f"the name {component.name!r} is used twice, in {places[component.name]} and in {key}"
+                )
+            places.setdefault(component.name, key)
+
+
+def _check_revalidation(root: Section, pod: Spicepod) -> None:
+    """Two layers that revalidate the same rows would hide each other's staleness (reference/spicepod.md 3.1)."""
+    if pod.runtime.sql_results.stale_while_revalidate_ttl == 0:
+        return
+    for dataset in pod.datasets:
+        if dataset.acceleration is not None and dataset.acceleration.caching.stale_while_revalidate > 0:
+            root.problem(
+                "runtime",
+                "caching.sql_results.stale_while_revalidate_ttl and caching_stale_while_revalidate_ttl of the dataset "
+                f"{dataset.name!r} are both set; use one of them",
+            )

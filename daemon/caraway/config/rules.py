@@ -1,0 +1,97 @@
+"""Keys that contradict each other or lack each other (reference/spicepod.md 5, 6; refresh.md)."""
+
+from collections.abc import Mapping
+
+from caraway.config.model import Acceleration, Engine, RefreshMode, StorageMode
+from caraway.config.section import Section
+from caraway.model import OnConflict, TimeColumn
+
+VIEW = "view"
+"""Stands for the connector where a view is accelerated."""
+
+Targets = Mapping[tuple[str, ...], OnConflict]
+
+
+def check_acceleration(
+    section: Section, acceleration: Acceleration, time_column: TimeColumn | None, *, connector: str, targets: Targets
+) -> None:
+    """Note every conflict of one acceleration block that is enabled."""
+    _check_mode(section, acceleration, connector)
+    _check_later(section, acceleration, time_column)
+    _check_schedule(section, acceleration)
+    _check_time(section, time_column)
+    _check_retention(section, acceleration)
+    _check_targets(section, acceleration, targets)
+
+
+def _check_later(section: Section, acceleration: Acceleration, time_column: TimeColumn | None) -> None:
+    """What the next version brings."""
+    mode = acceleration.refresh_mode
+    if mode in (RefreshMode.CHANGES, RefreshMode.CACHING, RefreshMode.SNAPSHOT):
+        section.problem("refresh_mode", f"refresh_mode {mode.value} is not available before the next version")
+    elif mode is RefreshMode.APPEND and time_column is None:
+        section.problem(
+            "refresh_mode",
+            "refresh_mode append without a time_column is a stream, which is not available before the next version; "
+            "set the dataset's time_column to fetch what is newer at every refresh",
+        )
+
+
+def _check_mode(section: Section, acceleration: Acceleration, connector: str) -> None:
+    if acceleration.engine is Engine.ARROW and acceleration.mode is not StorageMode.MEMORY:
+        section.problem(
+            "mode", "the arrow engine keeps its data in memory; choose engine sqlite or parquet, or mode memory"
+        )
+    if connector == "memory" and section.has("refresh_mode"):
+        section.problem("refresh_mode", "a memory: dataset is written to and has no source to refresh from")
+    if connector == VIEW and acceleration.refresh_mode not in (RefreshMode.FULL, RefreshMode.APPEND):
+        section.problem("refresh_mode", "a view can only have refresh_mode full or append")
+
+
+def _check_schedule(section: Section, acceleration: Acceleration) -> None:
+    if section.has("refresh_cron") and section.has("refresh_check_interval"):
+        section.problem(
+            "refresh_cron", "Both 'refresh_cron' and 'refresh_check_interval' were specified; one of them is enough"
+        )
+    if acceleration.refresh_check_interval == 0:
+        section.problem("refresh_check_interval", "this must be greater than zero")
+    append = acceleration.refresh_mode is RefreshMode.APPEND
+    if section.has("refresh_append_overlap") and not append:
+        section.warn("refresh_append_overlap", "this has no effect without refresh_mode append")
+    window = acceleration.refresh_mode in (RefreshMode.APPEND, RefreshMode.FULL)
+    if section.has("refresh_data_window") and not window:
+        section.warn("refresh_data_window", "this has no effect without refresh_mode full or append")
+
+
+def _check_time(section: Section, time_column: TimeColumn | None) -> None:
+    for key in ("refresh_data_window", "refresh_append_overlap", "retention_period"):
+        if section.has(key) and time_column is None:
+            section.problem(key, "this needs the dataset's time_column")
+
+
+def _check_retention(section: Section, acceleration: Acceleration) -> None:
+    asked = section.has("retention_period") or section.has("retention_sql")
+    if not acceleration.retention_check_enabled:
+        if asked:
+            section.warn("retention_check_enabled", "nothing is removed while this is not true")
+        return
+    if acceleration.retention_check_interval is None:
+        section.problem("retention_check_enabled", "this needs retention_check_interval")
+    elif acceleration.retention_check_interval == 0:
+        section.problem("retention_check_interval", "this must be greater than zero")
+    if not asked:
+        section.problem("retention_check_enabled", "this needs retention_period or retention_sql")
+
+
+def _check_targets(section: Section, acceleration: Acceleration, targets: Targets) -> None:
+    unique = [set(index.columns) for index in acceleration.indexes if index.unique]
+    keys = [set(acceleration.primary_key), *unique] if acceleration.primary_key else unique
+    for columns in targets:
+        if set(columns) not in keys:
+            section.problem(
+                "on_conflict", f"the target ({', '.join(columns)}) is neither the primary key nor a unique index"
+            )
+    drops = all(action is OnConflict.DROP for action in targets.values())
+    if len(targets) > 1 and not (drops and len(targets) == len(keys)):
+        names = "; ".join(", ".join(columns) for columns in targets)
+        section.problem("on_conflict", f"Only one on_conflict target can be specified: {names}")
