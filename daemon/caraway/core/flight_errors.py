@@ -1,0 +1,121 @@
+"""What a failed Flight call means to the operator: cause and remedy, by status and text."""
+
+from dataclasses import dataclass
+
+from caraway.core.flight_retry import Failure, is_reset
+from caraway.errors import SourceError
+
+KEY_RECHECK_SECONDS = 30.0
+"""Pause before a refused key is tried again: it may be rotated at either end without a restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    code: str
+    what: str
+    remedy: str
+    transient: bool = True
+    retry_after: float | None = None
+
+
+_UNAUTHORIZED = _Meaning(
+    "Unauthorized",
+    "{endpoint} did not accept the API key: {said}.",
+    "Check `spiceai_api_key` for a wrong, expired or foreign key. Self-hosted: it must be one of the upstream's "
+    "`runtime.auth.api-key.keys`. Cloud: create a new key in the Console and store it.",
+    retry_after=KEY_RECHECK_SECONDS,
+)
+_FORBIDDEN = _Meaning(
+    "PermissionDenied",
+    "{endpoint} does not permit to {action}: {said}.",
+    "Use an API key that has the right, or grant it at the upstream.",
+    transient=False,
+)
+_TOO_LARGE = _Meaning(
+    "MessageSizeExceeded",
+    "A message of {endpoint} exceeds the message size limit: {said}.",
+    "Raise `max_message_size` here and `runtime.flight.max_message_size` at the upstream, or select fewer columns.",
+    transient=False,
+)
+_NOT_FLIGHT = _Meaning(
+    "UnableToQuery",
+    "{endpoint} can't {action}: {said}.",
+    "Check that the endpoint is the Arrow Flight port of a Spice runtime (50051 by default), not its HTTP port.",
+    transient=False,
+)
+_RESET = _Meaning(
+    "ConnectionReset",
+    "{endpoint} closed the connection while it had to {action}: {said}.",
+    "It is tried again. If it stays so, look at the upstream and at proxies in between.",
+)
+_TLS = _Meaning(
+    "UnableToConnectToServer",
+    "The TLS handshake with {endpoint} failed: {said}.",
+    "If the upstream's certificate is signed by a private CA, set `spiceai_tls_ca_certificate_file` to the CA's PEM "
+    "file. Check that the certificate names this host, and that the port speaks TLS.",
+)
+_UNREACHABLE = _Meaning(
+    "UnableToConnectToServer",
+    "Failed to connect to the Spice endpoint {endpoint}: {said}.",
+    "Check that the upstream runs, that its name resolves, and that no firewall holds back the port.",
+)
+_UNAVAILABLE = _Meaning(
+    "ServiceUnavailable",
+    "{endpoint} is not available to {action}: {said}.",
+    "It is tried again. If it stays so, check the upstream's health and its log.",
+)
+_REFUSED = _Meaning(
+    "UnableToQuery",
+    "{endpoint} could not {action}: {said}.",
+    "Check at the upstream that the table exists and that it answers the same query.",
+    transient=False,
+)
+_FAILED = _Meaning("UnableToQuery", _REFUSED.what, "It is tried again. If it stays so, look at the upstream's log.")
+
+_BY_STATUS = {
+    "UNAUTHENTICATED": _UNAUTHORIZED,
+    "PERMISSION_DENIED": _FORBIDDEN,
+    "UNIMPLEMENTED": _NOT_FLIGHT,
+    "UNAVAILABLE": _UNAVAILABLE,
+    "DEADLINE_EXCEEDED": _UNAVAILABLE,
+    "CANCELLED": _UNAVAILABLE,
+    "RESOURCE_EXHAUSTED": _FAILED,
+    "INTERNAL": _FAILED,
+    "UNKNOWN": _FAILED,
+    "ABORTED": _FAILED,
+    "DATA_LOSS": _FAILED,
+}
+
+# How gRPC's core words what went wrong below HTTP/2, always under UNAVAILABLE; the first row that matches counts.
+_BELOW_HTTP2 = (
+    (("ssl handshake failed", "certificate_verify_failed", "tsi_", "ssl_error", "hostname verification"), _TLS),
+    (("failed to connect", "dns resolution failed", "connection refused", "no route to host"), _UNREACHABLE),
+)
+
+
+def explain(failure: Failure, endpoint: str, action: str) -> SourceError:
+    """The error of an `action` ("run a query") against an `endpoint` (its URL)."""
+    meaning = _meaning(failure)
+    said = failure.message.strip().rstrip(".")[:1000] or failure.status
+    return SourceError(
+        meaning.what.format(endpoint=endpoint, action=action, said=said),
+        remedy=meaning.remedy,
+        transient=meaning.transient,
+        retry_after=meaning.retry_after,
+        code=meaning.code,
+    )
+
+
+def _meaning(failure: Failure) -> _Meaning:
+    message = failure.message.lower()
+    if failure.status == "RESOURCE_EXHAUSTED" and "larger than max" in message:
+        return _TOO_LARGE
+    if failure.status == "UNAVAILABLE":
+        for texts, meaning in _BELOW_HTTP2:
+            if any(text in message for text in texts):
+                return meaning
+    if is_reset(failure):
+        return _RESET
+    if failure.retryable:
+        return _FAILED
+    return _BY_STATUS.get(failure.status, _REFUSED)
