@@ -1,0 +1,62 @@
+"""What the servers need of the daemon: read-only views, and the few commands that requests can give."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from caraway.config.model import Dataset, Spicepod
+from caraway.latest import Latest
+from caraway.model import DatasetStatus, Endpoints, RefreshOverrides
+from caraway.ports import Emit, QueryEngine
+from caraway.servers.auth import Authenticator
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One line of `/v1/ready?verbose`; `kind` is `dataset` or `view`, `detail` its state and what keeps it."""
+
+    name: str
+    kind: str
+    ready: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the daemon is ready (reference/spicepod.md 6.6), and what that was made of."""
+
+    ready: bool
+    components: tuple[Component, ...] = ()
+
+
+class DatasetHandle(Protocol):
+    """A dataset as requests see it: what it is, how it fares, and two commands; neither command waits."""
+
+    @property
+    def config(self) -> Dataset: ...
+
+    @property
+    def status(self) -> Latest[DatasetStatus]: ...
+
+    def request_refresh(self, overrides: RefreshOverrides) -> None:
+        """Queue one refresh. ConfigError for overrides that make no sense, QueryError or StoreError when it can't."""
+        ...
+
+    def set_refresh_sql(self, text: str) -> None:
+        """Use this refresh_sql until the daemon ends; ConfigError if it isn't one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the HTTP and Flight doors; `readiness` and `shutting_down` are asked anew each time."""
+
+    pod: Spicepod
+    engine: QueryEngine
+    datasets: Mapping[str, DatasetHandle]
+    """By name, lower-cased where the pod did not quote it."""
+    endpoints: Latest[Endpoints]
+    readiness: Callable[[], Readiness]
+    authenticator: Authenticator
+    emit: Emit
+    shutting_down: Callable[[], bool]
