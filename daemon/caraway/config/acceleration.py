@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from caraway.config.connectors import default_refresh_mode
 from caraway.config.cron import check_cron
-from caraway.config.engines import check_params, read_caching, read_engine
+from caraway.config.engines import read_caching, read_engine, read_params
 from caraway.config.model import (
     Acceleration,
     Engine,
@@ -51,7 +51,7 @@ def read_acceleration(section: Section, subject: Subject) -> Acceleration:
     """All of the block; what is wrong in it is noted, conflicts between its keys are not looked for yet."""
     engine = read_engine(section)
     mode = section.choice("refresh_mode", _REFRESH_MODES, default_refresh_mode(subject.connector))
-    check_params(section, engine)
+    params = read_params(section, engine)
     on_conflict = _on_conflict(section)
     acceleration = Acceleration(
         enabled=section.flag("enabled", True),
@@ -77,7 +77,9 @@ def read_acceleration(section: Section, subject: Subject) -> Acceleration:
         indexes=_indexes(section),
         on_conflict=next(iter(on_conflict.values()), OnConflict.REJECT),
         on_conflict_columns=next(iter(on_conflict), ()),
-        params=section.scalars("params"),
+        params=params.own,
+        acceptable_lag=params.acceptable_lag,
+        query_federation=params.query_federation,
         caching=read_caching(section, mode),
         metrics=section.switches("metrics"),
     )

@@ -23,13 +23,13 @@ _SPICE = """
     spiceai_tls_client_certificate spiceai_tls_client_key max_message_size
 """
 _FILE = """
-    file_format file_extension csv_has_header csv_quote csv_escape csv_delimiter csv_schema_infer_max_records
-    schema_infer_max_records hive_partitioning_enabled
+    file_format file_extension file_compression_type csv_has_header csv_quote csv_escape csv_delimiter
+    tsv_has_header tsv_quote tsv_escape tsv_delimiter
 """
 AVAILABLE = {
     "spice.ai": ConnectorKind(frozenset(_SPICE.split()), prefix="spiceai_"),
     "file": ConnectorKind(frozenset(_FILE.split())),
-    "synthetic": ConnectorKind(frozenset({"rows", "rate", "seed"})),
+    "synthetic": ConnectorKind(frozenset({"rows", "rate", "seed", "start"})),
     "memory": ConnectorKind(refresh_mode=RefreshMode.DISABLED),
 }
 

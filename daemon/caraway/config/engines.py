@@ -1,11 +1,23 @@
 """Which engines there are and the parameters that each one honours; one it can't honour is an error."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from caraway.config.model import Caching, Engine, RefreshMode
 from caraway.config.nodes import did_you_mean
 from caraway.config.section import Section
 from caraway.core.duration import parse_duration
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParams:
+    """`own` are those that the engine itself reads."""
+
+    own: Mapping[str, str]
+    acceptable_lag: float | None
+    query_federation: bool
+
 
 LATER = ("duckdb", "postgres", "turso")
 """Engines that the Spice runtime has and this version does not."""
@@ -24,12 +36,19 @@ _TUNING = """
 """
 _STREAM_TUNING = frozenset(_TUNING.split())
 """Tuning of another implementation: harmless to ignore, so a warning is enough."""
-_COMMON = frozenset({"acceptable_lag", "query_federation"})
-_OWN = {
-    Engine.ARROW: frozenset[str](),
-    Engine.SQLITE: frozenset({"sqlite_file"}),
-    Engine.PARQUET: frozenset[str](),
+_COMMON = ("acceptable_lag", "query_federation")
+_OWN: Mapping[Engine, tuple[str, ...]] = {
+    Engine.ARROW: (),
+    Engine.SQLITE: ("sqlite_file",),
+    Engine.PARQUET: (
+        "parquet_compression",
+        "parquet_row_group_rows",
+        "parquet_part_rows",
+        "parquet_tail_rows",
+        "parquet_tail_age",
+    ),
 }
+"""The values are checked where they are used."""
 
 
 def read_engine(section: Section) -> Engine:
@@ -48,17 +67,21 @@ def read_engine(section: Section) -> Engine:
     return section.parsed("engine", parse, Engine.ARROW)
 
 
-def check_params(section: Section, engine: Engine) -> None:
-    """Note what `acceleration.params` holds that the engine does not know."""
+def read_params(section: Section, engine: Engine) -> EngineParams:
+    """`acceleration.params`; a parameter that the engine does not know is a problem, as its promise can't be kept."""
     params = section.section("params")
-    known = _COMMON | _OWN[engine] | frozenset(_CACHING)
+    own = _OWN[engine]
+    known = (*own, *_COMMON, *_CACHING)
     for name in params.names():
-        if name in _STREAM_TUNING:
+        if name in _STREAM_TUNING or name.startswith("cayenne_"):
             params.warn(name, "this has no effect here")
         elif name not in known:
             params.problem(name, f"the {engine.value} engine does not know this parameter{did_you_mean(name, known)}")
-    params.duration("acceptable_lag")
-    params.word("query_federation", "enabled", "disabled")
+    return EngineParams(
+        {name: params.text(name) for name in own if params.has(name)},
+        params.duration("acceptable_lag"),
+        params.word("query_federation", "enabled", "disabled") == "enabled",
+    )
 
 
 def read_caching(section: Section, mode: RefreshMode) -> Caching:

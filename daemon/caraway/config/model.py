@@ -118,6 +118,10 @@ class Acceleration:
     on_conflict_columns: tuple[str, ...] = ()
     """The target as written; must equal the primary key or a unique index."""
     params: Params = field(default_factory=dict)
+    """Those that the engine itself reads; the common ones are the fields below."""
+    acceptable_lag: float | None = None
+    """Seconds without proof of being current until the dataset is in Error; None: 60 for streams, else never."""
+    query_federation: bool = True
     caching: Caching = Caching()
     metrics: Mapping[str, bool] = field(default_factory=dict)
 
