@@ -110,7 +110,7 @@ def _refresh_sql(section: Section, name: str) -> RefreshSql | None:
 
         return refresh_sql_of(text, name)
 
-    return section.parsed("refresh_sql", parse, None)
+    return section.parsed("refresh_sql", parse, None) if section.has("refresh_sql") and name else None
 
 
 def _retention_sql(section: Section, name: str) -> Predicate | None:
@@ -119,7 +119,7 @@ def _retention_sql(section: Section, name: str) -> Predicate | None:
 
         return retention_sql_of(text, name)
 
-    return section.parsed("retention_sql", parse, None)
+    return section.parsed("retention_sql", parse, None) if section.has("retention_sql") and name else None
 
 
 def _indexes(section: Section) -> tuple[Index, ...]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 DIALECT = "postgres"
 
 _FLIPPED: dict[CompareOp, CompareOp] = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_UNDERSTOOD = frozenset({"this", "expression", "expressions", "low", "high", "negate"})
+"""Arguments of a node that the translation reads; any other changes what the node means."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -84,6 +86,12 @@ def _translated(term: exp.Expr) -> Predicate | None:
     from sqlglot import exp
 
     term = term.unnest()
+    if any(value and name not in _UNDERSTOOD for name, value in term.args.items()):
+        return None
+    if term.args.get("negate"):
+        positive = term.copy()
+        positive.set("negate", None)
+        return _negated(positive)
     match term:
         case exp.And() | exp.Or():
             terms = [_translated(inner) for inner in term.flatten()]
@@ -91,15 +99,19 @@ def _translated(term: exp.Expr) -> Predicate | None:
             whole = all_of(*known) if isinstance(term, exp.And) else any_of(*known)
             return whole if len(known) == len(terms) else None
         case exp.Not():
-            inner = _translated(term.this)
-            return Not(inner) if inner is not None else None
+            return _negated(term.this)
         case exp.Column():
             return Compare(_name(term), "=", Literal(True, "bool"))
-        case exp.Between() if not term.args.get("symmetric"):
+        case exp.Between():
             bounds = _compare(term.this, ">=", term.args["low"]), _compare(term.this, "<=", term.args["high"])
             return all_of(*bounds) if None not in bounds else None
         case _:
             return _leaf(term)
+
+
+def _negated(term: exp.Expr) -> Predicate | None:
+    inner = _translated(term)
+    return Not(inner) if inner is not None else None
 
 
 def _leaf(term: exp.Expr) -> Predicate | None:
@@ -143,8 +155,7 @@ def _is(term: exp.Is) -> Predicate | None:
 
     if not isinstance(term.expression, exp.Null):
         return None
-    null = IsNull(_name(term.this))
-    return Not(null) if term.args.get("negate") else null
+    return IsNull(_name(term.this))
 
 
 def _compare(column: exp.Expr, operator: CompareOp, value: exp.Expr) -> Compare | None:

@@ -41,8 +41,11 @@ def next_fire(pattern: str, after: datetime, zone: tzinfo) -> datetime:
 def _triggers(pattern: str, start: datetime, zone: tzinfo) -> list[Any]:
     from apscheduler.triggers.cron import CronTrigger
 
-    end = start + _HORIZON
-    return [CronTrigger(**fields, timezone=zone, end_date=end) for fields in _alternatives(_fields(pattern))]
+    alternatives = _alternatives(_fields(pattern))
+    try:
+        return [CronTrigger(**fields, timezone=zone, end_date=start + _HORIZON) for fields in alternatives]
+    except ValueError as error:
+        raise ValueError(f"{pattern!r} is not a cron pattern: {error}") from error
 
 
 def _fields(pattern: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ def read_dataset(section: Section, depends_on: tuple[str, ...] = ()) -> Dataset:
         from_=from_,
         description=section.text("description"),
         metadata=section.free("metadata"),
-        columns=read_columns(section),
+        columns=read_columns(section, needed=from_.connector == "memory"),
         access=_access(section),
         params=section.scalars("params"),
         time_column=time_column,
@@ -78,8 +78,8 @@ def read_view(section: Section, depends_on: tuple[str, ...] = ()) -> View:
     return view
 
 
-def read_columns(section: Section) -> tuple[ColumnDecl, ...]:
-    """`columns:`; a name that stands twice is a problem."""
+def read_columns(section: Section, *, needed: bool = False) -> tuple[ColumnDecl, ...]:
+    """`columns:`; a name that stands twice is a problem, and a type that is missing though `needed`, or unknown."""
     columns: dict[str, ColumnDecl] = {}
     for item in section.items("columns"):
         item.out_of_scope("embeddings", "full_text_search")
@@ -90,14 +90,30 @@ def read_columns(section: Section) -> tuple[ColumnDecl, ...]:
             metadata=item.free("metadata"),
         )
         item.close()
+        _check_type(item, column, needed=needed)
         if column.name in columns:
             item.problem("name", f"the column {column.name!r} stands here twice")
         columns[column.name] = column
     return tuple(columns.values())
 
 
+def _check_type(item: Section, column: ColumnDecl, *, needed: bool) -> None:
+    from caraway.config.sqltypes import field_of
+
+    if column.type is None and not needed:
+        return
+    try:
+        field_of(column)
+    except ValueError as error:
+        item.problem("type", str(error))
+
+
 def _name(section: Section) -> str:
-    return section.parsed("name", parse_dataset_name, "") if section.required_text("name") else ""
+    name = section.parsed("name", parse_dataset_name, "") if section.required_text("name") else ""
+    owner = section.findings.claim(name, section.key) if name else None
+    if owner is not None:
+        section.problem("name", f"the name {name!r} is taken by {owner}")
+    return name
 
 
 def _time_column(section: Section, key: str, format_key: str) -> TimeColumn | None:
@@ -161,15 +177,8 @@ def _check(section: Section, dataset: Dataset, acceleration: Acceleration | None
 
 
 def _check_memory(section: Section, dataset: Dataset, acceleration: Acceleration | None) -> None:
-    from caraway.config.sqltypes import field_of
-
     if not dataset.columns:
         section.problem("columns", "a memory: dataset declares its columns, each with a name and a type")
-    for number, column in enumerate(dataset.columns):
-        try:
-            field_of(column)
-        except ValueError as error:
-            section.problem("columns", f"columns[{number}]: {error}")
     if acceleration is not None and not acceleration.enabled:
         section.problem("acceleration", "a memory: dataset is nothing but its acceleration; it can't be disabled")
     declared = {column.name for column in dataset.columns}

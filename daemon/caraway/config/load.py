@@ -8,7 +8,7 @@ from typing import TypeVar
 from caraway.config.connectors import read_from
 from caraway.config.dataset import read_dataset, read_view
 from caraway.config.document import override, read_document
-from caraway.config.model import CatalogDecl, Dataset, SecretStoreDecl, Spicepod, View
+from caraway.config.model import CatalogDecl, SecretStoreDecl, Spicepod
 from caraway.config.nodes import Findings
 from caraway.config.runtime import read_runtime
 from caraway.config.section import Section
@@ -78,7 +78,6 @@ def _read_pod(root: Section, directory: Path) -> Spicepod:
         root.warn("dependencies", "other pods are not loaded in this version")
     root.close()
     root.findings.check_references(store.name for store in pod.secrets)
-    _check_names(root, pod)
     _check_revalidation(root, pod)
     return pod
 
@@ -163,26 +162,13 @@ def _component(item: Section, file: str, read: Callable[[Section, tuple[str, ...
         return []
 
 
-def _check_names(root: Section, pod: Spicepod) -> None:
-    places: dict[str, str] = {}
-    for key, components in (("datasets", pod.datasets), ("views", pod.views)):
-        components_: tuple[Dataset | View, ...] = components
-        for component in components_:
-            if component.name and component.name in places:
-                root.problem(
-                    key, f"the name {component.name!r} is used twice, in {places[component.name]} and in {key}"
-                )
-            places.setdefault(component.name, key)
-
-
 def _check_revalidation(root: Section, pod: Spicepod) -> None:
     """Two layers that revalidate the same rows would hide each other's staleness (reference/spicepod.md 3.1)."""
     if pod.runtime.sql_results.stale_while_revalidate_ttl == 0:
         return
     for dataset in pod.datasets:
         if dataset.acceleration is not None and dataset.acceleration.caching.stale_while_revalidate > 0:
-            root.problem(
-                "runtime",
-                "caching.sql_results.stale_while_revalidate_ttl and caching_stale_while_revalidate_ttl of the dataset "
-                f"{dataset.name!r} are both set; use one of them",
+            root.section("runtime").section("caching").section("sql_results").problem(
+                "stale_while_revalidate_ttl",
+                f"the dataset {dataset.name!r} sets caching_stale_while_revalidate_ttl too; use one of them",
             )

@@ -25,6 +25,7 @@ class Findings:
         self.problems: list[ConfigProblem] = []
         self.warnings: list[str] = []
         self._said: set[str] = set()
+        self._names: dict[str, str] = {}
         self._references: list[tuple[yaml.Node, str, Reference]] = []
 
     def problem(self, node: yaml.Node, key: str, message: str) -> None:
@@ -41,6 +42,11 @@ class Findings:
         """Remember the secrets that a value refers to."""
         if "${" in text:
             self._references += [(node, key, reference) for reference in references(text)]
+
+    def claim(self, name: str, key: str) -> str | None:
+        """Take a name for the component at `key`; the key of whoever has it already, else None."""
+        owner = self._names.setdefault(name, key)
+        return owner if owner != key else None
 
     def check_references(self, stores: Iterable[str]) -> None:
         """Note the references to stores that are not declared."""

@@ -1,0 +1,179 @@
+"""refresh_sql and retention_sql: what is understood, what stays text, what is refused."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caraway.config.sql import parse_refresh_sql, retention_sql_of
+from caraway.core.predicate import And, Compare, In, IsNull, Like, Literal, Not, Or, Predicate, RawSql
+from caraway.errors import ConfigError
+
+
+def number(value: int) -> Literal:
+    return Literal(value, "int64")
+
+
+def text(value: str) -> Literal:
+    return Literal(value, "utf8")
+
+
+CONDITIONS: list[tuple[str, Predicate]] = [
+    ("a = 1", Compare("a", "=", number(1))),
+    ("A <> -1", Compare("a", "!=", number(-1))),
+    ('"A" != 1', Compare("A", "!=", number(1))),
+    ("1 < a", Compare("a", ">", number(1))),
+    ("a >= 1.5", Compare("a", ">=", Literal(1.5, "float64"))),
+    ("a < 1e3", Compare("a", "<", Literal(1000.0, "float64"))),
+    ("a = 'it''s'", Compare("a", "=", text("it's"))),
+    ("t.a = 'x'", Compare("a", "=", text("x"))),
+    ("a = true", Compare("a", "=", Literal(True, "bool"))),
+    ("a", Compare("a", "=", Literal(True, "bool"))),
+    ("NOT a", Not(Compare("a", "=", Literal(True, "bool")))),
+    ("a IN (1, 2)", In("a", (number(1), number(2)))),
+    ("a NOT IN ('x')", Not(In("a", (text("x"),)))),
+    ("a IS NULL", IsNull("a")),
+    ("a IS NOT NULL", Not(IsNull("a"))),
+    ("a LIKE 'x%'", Like("a", "x%")),
+    ("a ILIKE 'x_'", Like("a", "x_", case_insensitive=True)),
+    ("a NOT LIKE 'x%'", Not(Like("a", "x%"))),
+    ("a NOT ILIKE 'x%'", Not(Like("a", "x%", case_insensitive=True))),
+    ("NOT (a NOT LIKE 'x%')", Not(Not(Like("a", "x%")))),
+    ("a NOT BETWEEN 1 AND 2", Not(And((Compare("a", ">=", number(1)), Compare("a", "<=", number(2)))))),
+    ("a BETWEEN 1 AND 2", And((Compare("a", ">=", number(1)), Compare("a", "<=", number(2))))),
+    ("a = 1 AND (b = 2 AND c = 3)", And(tuple(Compare(c, "=", number(n)) for c, n in (("a", 1), ("b", 2), ("c", 3))))),
+    ("a = 1 OR b = 2", Or((Compare("a", "=", number(1)), Compare("b", "=", number(2))))),
+    ("d >= DATE '1970-01-11'", Compare("d", ">=", Literal(10, "date32[day]"))),
+    ("d > TIMESTAMP '1970-01-01 00:00:01.5'", Compare("d", ">", Literal(1_500_000, "timestamp[us]"))),
+    ("d > TIMESTAMP '1970-01-01 01:00:00+01:00'", Compare("d", ">", Literal(0, "timestamp[us, tz=UTC]"))),
+    ("d > CAST('1970-01-02' AS DATE)", Compare("d", ">", Literal(1, "date32[day]"))),
+    # What has no value stays text, the whole conjunct of it.
+    ("a > b", RawSql('"a" > "b"')),
+    ("T.A + 1 = 2", RawSql('"a" + 1 = 2')),
+    ("a = NULL", RawSql('"a" = NULL')),
+    ("a = 99999999999999999999", RawSql('"a" = 99999999999999999999')),
+    ("a IN (1, b)", RawSql('"a" IN (1, "b")')),
+    ("a LIKE 'x!%' ESCAPE '!'", RawSql("\"a\" LIKE 'x!%' ESCAPE '!'")),
+    ("a BETWEEN SYMMETRIC 2 AND 1", RawSql('"a" BETWEEN SYMMETRIC 2 AND 1')),
+    ("a IS NOT DISTINCT FROM 1", RawSql('"a" IS NOT DISTINCT FROM 1')),
+    ("a IS TRUE", RawSql('"a" IS TRUE')),
+    ("lower(a) = 'x'", RawSql("LOWER(\"a\") = 'x'")),
+    ("at > now() - interval '1 day'", RawSql("\"at\" > CURRENT_TIMESTAMP - INTERVAL '1 DAY'")),
+    ("a = 1 OR b > c", RawSql('"a" = 1 OR "b" > "c"')),
+    ("x = 'a' AND b > c", And((Compare("x", "=", text("a")), RawSql('"b" > "c"')))),
+    ("d > DATE 'tomorrow'", RawSql("\"d\" > CAST('tomorrow' AS DATE)")),
+]
+
+
+@pytest.mark.parametrize(("condition", "predicate"), CONDITIONS)
+def test_a_condition_is_a_predicate(condition: str, predicate: Predicate) -> None:
+    assert parse_refresh_sql(f"SELECT * FROM t WHERE {condition}", "t").predicate == predicate
+    assert retention_sql_of(f"DELETE FROM t WHERE {condition}", "t") == predicate
+
+
+SELECTS = [
+    ("SELECT * FROM orders", "orders", None),
+    ("select id, AT from Orders;", "orders", ("id", "at")),
+    ('SELECT "Id", orders.x FROM orders', "orders", ("Id", "x")),
+    ("SELECT o.id FROM orders AS o", "orders", ("id",)),
+    ("SELECT orders.* FROM orders", "orders", None),
+    ("SELECT * FROM public.orders", "orders", None),
+    ("SELECT * FROM spice.public.orders", "orders", None),
+    ("SELECT * FROM sales.orders", "sales.orders", None),
+    ("SELECT * FROM spice.sales.orders", "sales.orders", None),
+    ('SELECT * FROM "LINEITEM"', "LINEITEM", None),
+    ("SELECT * FROM orders -- all of them", "orders", None),
+]
+
+
+@pytest.mark.parametrize(("sql", "dataset", "columns"), SELECTS)
+def test_a_select_names_the_dataset_and_its_columns(sql: str, dataset: str, columns: tuple[str, ...] | None) -> None:
+    found = parse_refresh_sql(sql, dataset)
+    assert (found.text, found.columns, found.predicate) == (sql, columns, None)
+
+
+REFUSED = [
+    ("", "found 0 statements"),
+    ("SELECT", "FROM is missing"),
+    ("SELECT 1", "FROM is missing"),
+    ("SELEC * FROM t", "this is not"),
+    ("SELECT * FROM t WHERE", "this is not SQL"),
+    ("SELECT * FROM t; SELECT * FROM t", "found 2 statements"),
+    ("DELETE FROM t", "not a SELECT"),
+    ("SELECT * FROM t UNION SELECT * FROM t", "not a SELECT"),
+    ("SELECT * FROM u", "'u' is not this dataset"),
+    ("SELECT * FROM s.t", "'s.t' is not this dataset"),
+    ('SELECT * FROM "T"', "'T' is not this dataset"),
+    ("SELECT * FROM (SELECT * FROM t)", "something else than the dataset"),
+    ("SELECT * FROM read_csv('x')", "something else than the dataset"),
+    ("SELECT * FROM t JOIN u ON t.a = u.a", "JOINS is not allowed"),
+    ("SELECT * FROM t, u", "JOINS is not allowed"),
+    ("SELECT * FROM t ORDER BY a", "ORDER is not allowed"),
+    ("SELECT * FROM t LIMIT 5", "LIMIT is not allowed"),
+    ("SELECT * FROM t OFFSET 5", "OFFSET is not allowed"),
+    ("SELECT a FROM t GROUP BY a", "GROUP is not allowed"),
+    ("SELECT * FROM t HAVING a > 1", "HAVING is not allowed"),
+    ("SELECT DISTINCT a FROM t", "DISTINCT is not allowed"),
+    ("WITH x AS (SELECT 1) SELECT * FROM t", "WITH is not allowed"),
+    ("SELECT * FROM t TABLESAMPLE BERNOULLI (5)", "SAMPLE is not allowed"),
+    ("SELECT a + 1 FROM t", "is not a column"),
+    ("SELECT a AS b FROM t", "is not a column"),
+    ("SELECT count(*) FROM t", "is not a column"),
+    ("SELECT *, a FROM t", r"both \* and columns"),
+    ("SELECT a, A FROM t", "a column twice"),
+    ("SELECT u.a FROM t", "belongs to another table"),
+    ("SELECT * FROM t WHERE u.a = 1", "belongs to another table"),
+    ("SELECT * FROM t WHERE a IN (SELECT a FROM u)", "not allowed in this WHERE"),
+    ("SELECT * FROM t WHERE EXISTS (SELECT 1)", "not allowed in this WHERE"),
+    ("SELECT * FROM t WHERE count(a) > 1", "not allowed in this WHERE"),
+    ("SELECT * FROM t WHERE a = $1", "not allowed in this WHERE"),
+    ("SELECT * FROM t WHERE a = ?", "this is not SQL|not allowed in this WHERE"),
+    ("SELECT * FROM t WHERE a > row_number() OVER ()", "not allowed in this WHERE"),
+    ("SELECT * FROM t WHERE " + "(" * 5000 + "a" + ")" * 5000, "too deeply"),
+    ("SELECT * FROM t WHERE a = '" + "x" * 100_000 + "'", "longer than"),
+    ("SELECT * FROM t WHERE a = 'x", "this is not SQL"),
+]
+
+
+@pytest.mark.parametrize(("sql", "complaint"), REFUSED)
+def test_what_is_more_than_a_filter_is_refused(sql: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        parse_refresh_sql(sql, "t")
+
+
+@pytest.mark.parametrize(
+    ("sql", "complaint"),
+    [
+        ("DELETE FROM t", "removes every row"),
+        ("SELECT * FROM t", "not a DELETE"),
+        ("DELETE FROM u WHERE a = 1", "not this dataset"),
+        ("DELETE FROM t USING u WHERE a = 1", "USING is not allowed"),
+        ("DELETE FROM t WHERE a = 1 RETURNING a", "RETURNING is not allowed"),
+    ],
+)
+def test_a_retention_that_is_more_than_a_filter_is_refused(sql: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        retention_sql_of(sql, "t")
+
+
+def test_many_conjuncts_are_no_deep_nesting() -> None:
+    condition = " AND ".join(f"c{number} > {number}" for number in range(300))
+    predicate = parse_refresh_sql(f"SELECT * FROM t WHERE {condition}", "t").predicate
+    assert isinstance(predicate, And)
+    assert len(predicate.terms) == 300
+
+
+WORDS = st.sampled_from(
+    "SELECT * FROM t WHERE a b 1 'x' \"A\" ( ) , . = < > AND OR NOT IN IS NULL LIKE BETWEEN DELETE $1 ? :: CAST AS DATE "
+    "CASE WHEN END now() interval [ ] + - / % || ; -- /* */ LIMIT GROUP BY JOIN ON UNION true 1e5 0x1 u&'x' E'x'".split()
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(WORDS, max_size=25).map(" ".join) | st.text(max_size=40))
+def test_any_text_is_a_predicate_or_a_config_error(tail: str) -> None:
+    for sql in (tail, f"SELECT * FROM t WHERE {tail}"):
+        try:
+            found = parse_refresh_sql(sql, "t")
+        except ConfigError:
+            continue
+        assert found.text == sql
