@@ -26,8 +26,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class DaemonStarted(Event):
+    """`output_level` is the pod's; the log follows it where nothing else says how much to log."""
+
     pod: str
     version: str
+    output_level: str = "info"
 
     def __str__(self) -> str:
         return f"caraway {self.version} runs pod {self.pod!r}"
