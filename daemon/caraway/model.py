@@ -261,6 +261,8 @@ class Query:
     principal: Principal = ANONYMOUS
     timeout: float | None = None
     """Seconds for planning, queueing, execution and streaming together; None is the configured limit."""
+    protocol: str = ""
+    """Which door it came through (http, flight), for the events."""
 
 
 @dataclass(frozen=True, slots=True)

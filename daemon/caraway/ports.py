@@ -154,5 +154,8 @@ class Tables(Protocol):
     def catalog(self) -> Latest[Catalog]: ...
 
     def resolve(self, scans: Sequence[ScanRequest]) -> AbstractAsyncContextManager[Sequence[Snapshot]]:
-        """Pinned snapshots in the order of the scans, held until the context ends; QueryError NOT_READY, SOURCE."""
+        """Pinned snapshots in the order of the scans, held until the context ends; QueryError NOT_READY, SOURCE.
+
+        Entered under a deadline that ends before the context does: it must not keep a nursery or a cancel scope open.
+        """
         ...
