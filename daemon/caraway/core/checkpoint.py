@@ -1,0 +1,54 @@
+"""What a refresh leaves beside its rows, in their transaction, so that a restart decides from what is stored."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from caraway.model import Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """`refreshed_at` is when the rows were complete, `proven_at` when reading them began (aware UTC).
+
+    `version` is the source's token for what was read; None where it has none or where the rows are not all of it.
+    """
+
+    refreshed_at: datetime
+    proven_at: datetime
+    refresh_sql: str | None = None
+    version: str | None = None
+
+
+def encode(checkpoint: Checkpoint) -> Cursor:
+    """The cursor that says it."""
+    document = {
+        "refreshed_at": checkpoint.refreshed_at.isoformat(),
+        "proven_at": checkpoint.proven_at.isoformat(),
+        "refresh_sql": checkpoint.refresh_sql,
+        "version": checkpoint.version,
+    }
+    return Cursor(json.dumps(document, separators=(",", ":")))
+
+
+def decode(cursor: Cursor | None) -> Checkpoint | None:
+    """The checkpoint in a cursor; None for what is none, so that an unreadable one means a new refresh."""
+    try:
+        document = json.loads(cursor or "")
+        refreshed_at = _moment(document["refreshed_at"])
+        proven_at = _moment(document.get("proven_at", document["refreshed_at"]))
+        return Checkpoint(refreshed_at, proven_at, _text(document, "refresh_sql"), _text(document, "version"))
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _text(document: dict[str, object], key: str) -> str | None:
+    value = document.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} is {value!r}")
+    return value
