@@ -1,0 +1,183 @@
+"""One query on one connection to a worker: what it asks is answered, what it says is checked and handed on."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import trio
+
+from caraway.core.casualties import GRACE, Death
+from caraway.errors import QueryError, QueryFailure
+from caraway.model import FlightMessage, Query, ResultFormat
+from caraway.ports import Tables
+from caraway.query.process import Worker
+from caraway.query.protocol import (
+    Ask,
+    Chunk,
+    Decoder,
+    End,
+    Failed,
+    GiveCatalog,
+    GiveSnapshots,
+    Message,
+    NeedCatalog,
+    ProtocolError,
+    Request,
+    Resolve,
+    Schema,
+    Work,
+    encode,
+)
+
+RECEIVE_BYTES = 2**18
+
+
+class WorkerDiedError(Exception):
+    """The connection broke before the answer was complete."""
+
+
+class Conversation:
+    """The daemon's side of one connection; pins what the worker reads until `close`."""
+
+    def __init__(self, worker: Worker, tables: Tables, stream: trio.abc.HalfCloseableStream) -> None:
+        self.worker = worker
+        self._tables = tables
+        self._stream = stream
+        self._decoder = Decoder()
+        self._pending: list[Message] = []
+        self._pins = AsyncExitStack()
+
+    async def ask(self, query: Query, work: Work) -> None:
+        version = self._tables.catalog.value.version
+        await self._send(Ask(query.sql, work, query.parameters, query.format, version))
+
+    async def next(self) -> Schema | Chunk | End:
+        """The next part of the answer, after serving the worker's requests; QueryError if it failed."""
+        while True:
+            match await self._receive():
+                case Schema() | Chunk() | End() as part:
+                    return part
+                case Failed(failure, message):
+                    raise QueryError(message, failure)
+                case NeedCatalog():
+                    await self._send(GiveCatalog(self._tables.catalog.value))
+                case Resolve(scans):
+                    snapshots = await self._pins.enter_async_context(self._tables.resolve(scans))
+                    await self._send(GiveSnapshots(tuple(snapshots)))
+                case other:
+                    raise ProtocolError(f"a worker does not send {type(other).__name__}")
+
+    async def close(self) -> None:
+        """Hang up and wait until the worker confirms that nothing of the query runs; if it can't in time, kill it."""
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(GRACE) as waiting:
+                await self._wait_confirmed()
+            if waiting.cancelled_caught:
+                self.worker.kill(Death.KILLED)
+            await trio.aclose_forcefully(self._stream)
+            await self._pins.aclose()
+
+    async def _wait_confirmed(self) -> None:
+        try:
+            await self._stream.send_eof()
+            while await self._stream.receive_some(RECEIVE_BYTES):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # a dead worker runs nothing
+
+    async def _receive(self) -> Message:
+        while not self._pending:
+            try:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+            except trio.BrokenResourceError as error:
+                raise WorkerDiedError from error
+            if not data:
+                raise WorkerDiedError
+            self._pending.extend(self._decoder.feed(bytes(data)))
+        return self._pending.pop(0)
+
+    async def _send(self, message: Request) -> None:
+        try:
+            await self._stream.send_all(b"".join(encode(message)))
+        except trio.BrokenResourceError as error:
+            raise WorkerDiedError from error
+
+
+class Answer:
+    """A QueryResult over a conversation; `begin` first."""
+
+    def __init__(self, conversation: Conversation, kind: ResultFormat, deadline: float) -> None:
+        self._conversation = conversation
+        self._kind = kind
+        self._deadline = deadline
+        self._first: Chunk | End | None = None
+        self._schema = FlightMessage(b"", b"")
+        self._rows = 0
+        self.failure: QueryError | None = None
+
+    @property
+    def schema(self) -> FlightMessage:
+        return self._schema
+
+    @property
+    def rows(self) -> int:
+        return self._rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it was delivered."""
+        return isinstance(self._first, End)
+
+    async def begin(self) -> None:
+        """Wait for the schema and for the first chunk or the end."""
+        schema = await self._conversation.next()
+        if not isinstance(schema, Schema):
+            raise ProtocolError("an answer starts with its schema")
+        self._schema = FlightMessage(schema.payload, b"")
+        first = await self._conversation.next()
+        if isinstance(first, Schema):
+            raise ProtocolError("a second schema")
+        self._first = first
+
+    def __aiter__(self) -> AsyncIterator[bytes | FlightMessage]:
+        return self
+
+    async def __anext__(self) -> bytes | FlightMessage:
+        while True:
+            part, self._first = self._first or await self._next(), None
+            match part:
+                case End():
+                    self._first = part
+                    raise StopAsyncIteration
+                case Chunk(rows, split, payload):
+                    self._rows += rows
+                    if self._kind is ResultFormat.IPC:
+                        return FlightMessage(payload[:split], payload[split:])
+                    if payload:
+                        return payload
+
+    async def _next(self) -> Chunk | End:
+        try:
+            with trio.fail_at(self._deadline):
+                part = await self._conversation.next()
+        except trio.TooSlowError as error:
+            self.failure = timed_out()
+            raise self.failure from error
+        except WorkerDiedError as error:
+            self.failure = lost()
+            raise self.failure from error
+        except QueryError as error:
+            self.failure = error
+            raise
+        if isinstance(part, Schema):
+            raise ProtocolError("a second schema")
+        return part
+
+
+def timed_out() -> QueryError:
+    return QueryError("The query took longer than its timeout (runtime.query.timeout).", QueryFailure.TIMEOUT)
+
+
+def lost() -> QueryError:
+    return QueryError(
+        "The query worker stopped while this answer was streaming. Run the query again.", QueryFailure.UNAVAILABLE
+    )

@@ -1,0 +1,60 @@
+"""The worker process: limits first, then a socket in its private directory, until its standard input ends.
+
+`python -m caraway.query.worker SETTINGS` with the settings as `wire` text; one line on standard output says ready.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+from caraway.query import wire
+from caraway.query.settings import WorkerSettings
+
+OOM_SCORE = 800
+"""Of at most 1000: when the machine runs out of memory, the kernel takes the worker before the daemon."""
+
+
+def main() -> None:
+    settings: WorkerSettings = wire.loads(sys.argv[1].encode(), {"WorkerSettings": WorkerSettings})
+    threading.Thread(target=_end_with_the_daemon, daemon=True).start()
+    _limit_memory(settings.hard_limit)
+    asyncio.run(_serve(settings))
+
+
+def _end_with_the_daemon() -> None:
+    """The daemon holds the other end of standard input and never writes.
+
+    PR_SET_PDEATHSIG would be simpler, but it follows the thread that started the process, and trio's threads are
+    short-lived.
+    """
+    with contextlib.suppress(OSError):
+        os.read(0, 1)
+    os._exit(0)
+
+
+def _limit_memory(limit: int) -> None:
+    """RLIMIT_DATA counts what a process may write to and not the files that it maps, unlike RLIMIT_AS."""
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+
+
+async def _serve(settings: WorkerSettings) -> None:
+    # The engine is imported after the limits hold and the pipe is watched.
+    from caraway.query.worker.conversation import serve
+    from caraway.query.worker.engine import Engine
+
+    server = await asyncio.start_unix_server(partial(serve, Engine(settings)), settings.socket, backlog=128)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""DataFusion as the worker uses it: sessions with one memory pool, two plannings a query, a proof that one stopped."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import pyarrow as pa
+from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion.record_batch import RecordBatchStream
+
+from caraway.core.pushdown import requests
+from caraway.errors import QueryError, QueryFailure
+from caraway.model import Catalog, Parameters, ScanRequest, Snapshot
+from caraway.query.settings import WorkerSettings
+from caraway.query.worker import catalog as names_of
+from caraway.query.worker.catalog import CATALOG, SCHEMA, Names, Namespace, qualified
+from caraway.query.worker.parameters import bind
+from caraway.query.worker.scans import Reading, forbid_writes, readings, scans_any
+from caraway.query.worker.tables import Opened, Tables
+
+_OPTIONS = {
+    "datafusion.execution.parquet.pushdown_filters": "true",
+    "datafusion.execution.parquet.reorder_filters": "true",
+    # As joins, scalar subqueries are nodes: their scans can be read from the plan, and their end from its metrics.
+    "datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery": "false",
+}
+
+
+Stream: TypeAlias = tuple[RecordBatchStream, pa.Schema]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A query planned over empty tables: what it returns and what it reads."""
+
+    schema: pa.Schema
+    tables: tuple[str, ...]
+    views: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    requests: tuple[ScanRequest, ...]
+
+
+@dataclass(slots=True)
+class Running:
+    """What a query holds while it runs; `frame` from the start of its execution."""
+
+    frame: DataFrame | None = None
+    opened: list[Opened] = field(default_factory=list)
+
+
+class Session:
+    """Two contexts over one catalog: to plan with empty tables, to run with real ones. One query at a time."""
+
+    def __init__(self, runtime: RuntimeEnvBuilder, settings: WorkerSettings, tables: Tables) -> None:
+        self._planning, self._planning_names = _context(runtime, settings)
+        self._running, self._running_names = _context(runtime, settings)
+        self._tables = tables
+        self.names = Names(version=-1)
+
+    def load(self, catalog: Catalog) -> Names:
+        """Take a catalog in; other sessions may adopt the result."""
+        return names_of.load(catalog, self._planning, self._planning_names)
+
+    def plan(self, sql: str, parameters: Parameters) -> Planned:
+        """QueryError FORBIDDEN for what writes; DataFusion's own errors for what it can't plan."""
+        self._planning_names.reset(self.names)
+        frame = _sql(self._planning, sql, parameters)
+        forbid_writes(frame.logical_plan())
+        tables, views = self.names.reached(frozenset(self._planning_names.looked_up))
+        if not tables or not scans_any(frame.logical_plan(), (*tables, *views)):
+            return Planned(frame.schema(), (), (), (), ())
+        reads = readings(frame.optimized_logical_plan(), self.names.schemas)
+        wanted = requests(tables, [reading.scan for reading in reads])
+        return Planned(frame.schema(), tables, views, reads, tuple(self._named(request) for request in wanted))
+
+    def _named(self, request: ScanRequest) -> ScanRequest:
+        name = self.names.infos[request.table].name
+        return ScanRequest(name, request.columns, request.predicate, request.limit)
+
+    def bring(self, planned: Planned, snapshots: tuple[Snapshot, ...], running: Running) -> tuple[ScanRequest, ...]:
+        """Put real tables in place; the requests to make again, at the source, since the local answer is empty."""
+        self._running_names.reset(self.names)
+        for name, request, snapshot in zip(planned.tables, planned.requests, snapshots, strict=True):
+            self._place(name, request, snapshot, running)
+        return tuple(
+            ScanRequest(request.table, request.columns, request.predicate, request.limit, from_source=True)
+            for name, request in zip(planned.tables, planned.requests, strict=True)
+            if self.names.infos[name].use_source_on_zero and self._is_empty(name, planned.readings)
+        )
+
+    def replace(self, again: tuple[ScanRequest, ...], snapshots: tuple[Snapshot, ...], running: Running) -> None:
+        """Put the source's answers in the place of empty local ones."""
+        for request, snapshot in zip(again, snapshots, strict=True):
+            self._place(qualified(request.table), request, snapshot, running)
+
+    def _place(self, name: str, request: ScanRequest, snapshot: Snapshot, running: Running) -> None:
+        opened = self._tables.open(request, snapshot, self.names.schemas[name])
+        running.opened.append(opened)
+        self._running_names.real[name] = opened.table
+
+    def _is_empty(self, name: str, reads: tuple[Reading, ...]) -> bool:
+        """Whether one of the scans of a table gives no row; without known scans, whether it has none."""
+        mine = [reading for reading in reads if reading.scan.table == name]
+        if not mine:
+            return not _any_row(self._running.table(name))
+        for reading in mine:
+            rows = self._running.table(reading.reference)
+            if not _any_row(rows.filter(reading.filter) if reading.filter is not None else rows):
+                return True
+        return False
+
+    def start(self, sql: str, parameters: Parameters, planned: Planned, running: Running) -> Stream:
+        """Start the query over the real tables, or over nothing but the engine's own; `running.frame` from then on."""
+        if not planned.tables:
+            self._running_names.reset(self.names)
+        for name in planned.views:
+            self._running_names.real[name] = self._running.sql(self.names.views[name].sql).into_view()
+        frame = _sql(self._running, sql, parameters)
+        stream = frame.execute_stream()
+        running.frame = frame
+        return stream, frame.schema()
+
+    def table_schema(self, name: str) -> pa.Schema:
+        """The schema of a table or view; QueryError NOT_FOUND."""
+        table = self.names.table(qualified(name.removeprefix(f"{CATALOG}.")))
+        if table is None:
+            raise QueryError(f"Table {name!r} not found", QueryFailure.NOT_FOUND)
+        return table.schema
+
+    def rest(self) -> None:
+        """Let go of a query's tables."""
+        self._running_names.reset(self.names)
+
+
+def _any_row(rows: DataFrame) -> bool:
+    return any(batch.num_rows for batch in rows.limit(1).collect())
+
+
+def _context(runtime: RuntimeEnvBuilder, settings: WorkerSettings) -> tuple[SessionContext, Namespace]:
+    config = (
+        SessionConfig({**_OPTIONS, "datafusion.execution.spill_compression": settings.spill_compression})
+        .with_create_default_catalog_and_schema(enabled=False)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_information_schema(enabled=True)
+        .with_target_partitions(settings.partitions)
+    )
+    context, space = SessionContext(config, runtime), Namespace()
+    context.register_catalog_provider(CATALOG, space)
+    return context, space
+
+
+def _sql(context: SessionContext, sql: str, parameters: Parameters) -> DataFrame:
+    text, values = bind(sql, parameters)
+    options = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
+    return context.sql_with_options(text, options, values)
+
+
+def is_still(frame: DataFrame) -> bool:
+    """Whether no operator of an executed query runs any more.
+
+    Dropping a stream only asks its tasks to stop; a join that never yields goes on. Each operator's metrics hold when
+    its stream started and, once dropped, when it ended (BaselineMetrics), which is the one sign that Python can see.
+    """
+    return all(_ended(metrics) for _, metrics in frame.execution_plan().collect_metrics())
+
+
+def _ended(metrics: object) -> bool:
+    started, ended = (set(_partitions(metrics, name)) for name in ("start_timestamp", "end_timestamp"))
+    return started <= ended
+
+
+def _partitions(metrics: object, name: str) -> Iterator[int | None]:
+    for metric in metrics.metrics():  # type: ignore[attr-defined]
+        if metric.name == name and metric.value is not None:
+            yield metric.partition
+
+
+class Engine:
+    """The sessions of a worker: as many as queries run at once, the last used first, since its caches are warm."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._runtime = (
+            RuntimeEnvBuilder().with_disk_manager_specified(settings.directory).with_fair_spill_pool(settings.pool)
+        )
+        self._tables = Tables(SessionContext(), settings.directory, settings.partitions)
+        self._idle: list[Session] = []
+        self._names = Names(version=-1)
+
+    @property
+    def names(self) -> Names:
+        return self._names
+
+    def take(self) -> Session:
+        """A session for one query."""
+        session = self._idle.pop() if self._idle else Session(self._runtime, self._settings, self._tables)
+        session.names = self._names
+        return session
+
+    def give_back(self, session: Session) -> None:
+        session.rest()
+        self._idle.append(session)
+
+    def adopt(self, names: Names) -> None:
+        """Use a catalog that a session took in, unless a newer one came meanwhile."""
+        if names.version > self._names.version:
+            self._names = names
+            self._tables.keep(info.name for info in names.infos.values())

@@ -1,0 +1,83 @@
+"""A table whose rows come from a fresh reader at each scan, so that a big SQLite table is never held in memory.
+
+DataFusion's binding takes foreign tables as pyarrow datasets: it asks one for its schema, its fragments, and a scanner
+over columns and a filter. These classes answer that much and hold no dataset underneath.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from datafusion.catalog import Table
+
+from caraway.accelerators.read import read_snapshot
+from caraway.model import ScanRequest, Snapshot
+
+
+def streamed_table(request: ScanRequest, snapshot: Snapshot, schema: pa.Schema) -> Table:
+    """The snapshot read with the request's predicate; a scan narrows the columns further."""
+    return Table(StreamedDataset(request, snapshot, schema))
+
+
+class StreamedScanner:
+    """One scan: the stored rows that the request's predicate leaves, then the engine's own filter, exactly."""
+
+    def __init__(
+        self, dataset: "StreamedDataset", columns: Sequence[str] | None, condition: pc.Expression | None
+    ) -> None:
+        self._dataset = dataset
+        self._columns = list(columns) if columns is not None else dataset.schema.names
+        self._condition = condition
+
+    @property
+    def projected_schema(self) -> pa.Schema:
+        return pa.schema([self._dataset.schema.field(name) for name in self._columns])
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        with self._dataset.read(self._read) as reader:
+            for batch in reader:
+                rows = batch if self._condition is None else batch.filter(self._condition)
+                yield rows.select(self._columns)
+
+    @property
+    def _read(self) -> tuple[str, ...]:
+        """The condition does not say which columns it reads; those of the request include them."""
+        if self._condition is not None:
+            return self._dataset.wanted
+        return tuple(self._columns) or self._dataset.wanted[:1]
+
+
+class StreamedDataset(ds.Dataset):  # type: ignore[misc]
+    """A dataset of one fragment, which is itself."""
+
+    def __init__(self, request: ScanRequest, snapshot: Snapshot, schema: pa.Schema) -> None:
+        # The base class forbids construction and holds a C++ dataset; nothing of it is used but its type.
+        self._request = request
+        self._snapshot = snapshot
+        self._schema = schema
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        return self._request.columns or tuple(self._schema.names)
+
+    def read(self, columns: tuple[str, ...]) -> pa.RecordBatchReader:
+        request = self._request
+        return read_snapshot(self._snapshot, self._schema, columns, request.predicate, request.limit)
+
+    def get_fragments(self, filter: pc.Expression | None = None) -> "Iterator[StreamedDataset]":  # noqa: A002, ARG002
+        yield self
+
+    def scanner(
+        self,
+        schema: pa.Schema | None = None,  # noqa: ARG002
+        *,
+        columns: Sequence[str] | None = None,
+        filter: pc.Expression | None = None,  # noqa: A002
+        batch_size: int | None = None,  # noqa: ARG002
+    ) -> StreamedScanner:
+        return StreamedScanner(self, columns, filter)
