@@ -7,7 +7,15 @@ import pytest
 
 from caraway.core.compaction import Policy, Size, parts_to_rewrite, runs_to_merge, tail_is_due
 
-POLICY = Policy(tail_rows=100, tail_bytes=1000, tail_age=60.0, part_rows=1000, part_bytes=100_000, hidden_share=0.25)
+POLICY = Policy(
+    tail_rows=100,
+    tail_bytes=1000,
+    tail_commits=10,
+    tail_age=60.0,
+    part_rows=1000,
+    part_bytes=100_000,
+    hidden_share=0.25,
+)
 
 
 def sizes(*rows: int) -> list[Size]:
@@ -15,18 +23,19 @@ def sizes(*rows: int) -> list[Size]:
 
 
 @pytest.mark.parametrize(
-    ("tail", "age", "due"),
+    ("tail", "commits", "age", "due"),
     [
-        (Size(0, 0), 1e9, False),
-        (Size(0, 200), 59.9, False),
-        (Size(0, 200), 60.0, True),
-        (Size(99, 999), 0.0, False),
-        (Size(100, 200), 0.0, True),
-        (Size(1, 1000), 0.0, True),
+        (Size(0, 0), 0, 1e9, False),
+        (Size(0, 200), 9, 59.9, False),
+        (Size(0, 200), 9, 60.0, True),
+        (Size(0, 200), 10, 0.0, True),
+        (Size(99, 999), 9, 0.0, False),
+        (Size(100, 200), 9, 0.0, True),
+        (Size(1, 1000), 9, 0.0, True),
     ],
 )
-def test_a_tail_is_due_at_any_bound(tail, age, due):
-    assert tail_is_due(tail, age, POLICY) is due
+def test_a_tail_is_due_at_any_bound(tail, commits, age, due):
+    assert tail_is_due(tail, POLICY, commits=commits, age=age) is due
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ class Policy:
 
     tail_rows: int = 65_536
     tail_bytes: int = 32 * 1024**2
+    tail_commits: int = 4096
     tail_age: float = 600.0
     part_rows: int = 1_048_576
     part_bytes: int = 128 * 1024**2
@@ -34,11 +35,13 @@ class Size:
         return self.rows - self.hidden
 
 
-def tail_is_due(tail: Size, age: float, policy: Policy) -> bool:
-    """Whether a tail has reached its row, byte or age bound; an empty one never has."""
-    if tail.bytes == 0:
-        return False
-    return tail.rows >= policy.tail_rows or tail.bytes >= policy.tail_bytes or age >= policy.tail_age
+def tail_is_due(tail: Size, policy: Policy, *, commits: int, age: float) -> bool:
+    """Whether a tail has reached one of its bounds; an empty one never has.
+
+    Readers take a tail commit by commit, so there is a bound on those, too.
+    """
+    full = tail.rows >= policy.tail_rows or tail.bytes >= policy.tail_bytes or commits >= policy.tail_commits
+    return tail.bytes > 0 and (full or age >= policy.tail_age)
 
 
 def parts_to_rewrite(parts: Sequence[Size], policy: Policy) -> slice | None:

@@ -1,0 +1,112 @@
+"""The next state of a store while it is made: changes applied in order, nothing visible or durable yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from caraway.accelerators.parquet.hidden import without_hidden
+from caraway.accelerators.parquet.keys import Keys
+from caraway.accelerators.parquet.read import read_stored
+from caraway.accelerators.parquet.rowkeys import whole_row
+from caraway.accelerators.parquet.schema import aligned, physical_schema, restored, to_physical
+from caraway.accelerators.parquet.state import Part, State, later
+from caraway.core.predicate import Predicate, columns_of
+from caraway.kernels import conform, mask, max_nanos
+from caraway.model import OFFSET_COLUMN, Append, Change, Delete, DeleteWhere, TableSpec
+
+
+class Draft:
+    """What `base` becomes: `rows` to add, as they are stored, and in `newly_hidden` the offsets to hide."""
+
+    def __init__(self, base: State, spec: TableSpec, keys: Keys) -> None:
+        self._spec = spec
+        self._stored = physical_schema(spec.schema)
+        self.base = base
+        self.keys = keys
+        self.rows: list[pa.RecordBatch] = []
+        self.end_offset = base.end_offset
+        self.max_time = base.max_time
+        self.hidden = base.hidden
+        self.newly_hidden: list[pa.Int64Array] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it leaves the contents as they are."""
+        return self.end_offset == self.base.end_offset and not self.newly_hidden
+
+    @property
+    def weight(self) -> int:
+        """How many rows and tombstones it holds in memory."""
+        added: int = sum(batch.num_rows for batch in self.rows)
+        return added + sum(map(len, self.newly_hidden))
+
+    @property
+    def emptied(self) -> frozenset[Part]:
+        """The parts of the base that have no live row left."""
+        if not self.newly_hidden:
+            return frozenset()
+        parts = self.base.parts
+        return frozenset(part for part in parts if len(self.hidden.between(part.first, part.end)) == part.rows)
+
+    def apply(self, change: Change) -> None:
+        match change:
+            case Append(rows):
+                self.append(rows)
+            case Delete(keys):
+                self._delete(keys)
+            case DeleteWhere(predicate):
+                self._delete_where(predicate)
+            case _:
+                assert_never(change)
+
+    def append(self, rows: pa.RecordBatch) -> None:
+        """Add rows as constraints allow; StoreError where they refuse the batch."""
+        columns = [to_physical(column) for column in conform(rows, self._spec.schema).columns]
+        batch = pa.RecordBatch.from_arrays(columns, schema=self._stored.remove(len(columns)))
+        batch, replaced = self.keys.admit(batch)
+        self._hide(replaced)
+        if batch.num_rows == 0:
+            return
+        self.max_time = later(self.max_time, max_nanos(batch, self._spec.time))
+        offsets = pa.arange(self.end_offset, self.end_offset + batch.num_rows)
+        self.end_offset += batch.num_rows
+        self.keys = self.keys.plus(batch, offsets)
+        self.rows.append(pa.RecordBatch.from_arrays([*batch.columns, offsets], schema=self._stored))
+
+    def _delete(self, keys: pa.RecordBatch) -> None:
+        columns = self._spec.primary_key or tuple(self._spec.schema.names)
+        wanted = conform(keys, pa.schema([self._spec.schema.field(name) for name in columns]))
+        stored = physical_schema(wanted.schema)
+        plain = [to_physical(column) for column in wanted.columns]
+        batch = pa.RecordBatch.from_arrays(plain, schema=stored.remove(len(plain)))
+        if self._spec.primary_key:
+            self._hide(self.keys.find(self._spec.primary_key, batch))
+            return
+        rows = pc.unique(whole_row(batch))
+        for live in self._live(stored):
+            found = pc.is_in(whole_row(live.select(list(columns))), rows)
+            self._hide(live.column(OFFSET_COLUMN).filter(found))
+
+    def _delete_where(self, predicate: Predicate) -> None:
+        named = columns_of(predicate)
+        schema = pa.schema([field for field in self._spec.schema if field.name in named])
+        for live in self._live(physical_schema(schema), predicate):
+            found = mask(restored(live, schema), predicate)
+            self._hide(live.column(OFFSET_COLUMN).filter(found))
+
+    def _live(self, stored: pa.Schema, predicate: Predicate | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows that are there now, those of this draft included."""
+        hidden = self.hidden.sorted()
+        yield from read_stored(self.base.data, hidden, stored, predicate)
+        for batch in self.rows:
+            yield without_hidden(aligned(batch, stored), hidden)
+
+    def _hide(self, offsets: pa.Int64Array) -> None:
+        if len(offsets):
+            self.hidden = self.hidden.plus(offsets)
+            self.keys = self.keys.less(offsets)
+            self.newly_hidden.append(offsets)
