@@ -21,9 +21,16 @@ async def _sqlite(storage: StorageSpec, schema: pa.Schema | None) -> Accelerator
     return await open_sqlite(storage, schema)
 
 
+async def _parquet(storage: StorageSpec, schema: pa.Schema | None) -> Accelerator | None:
+    from caraway.accelerators.parquet.engine import open_parquet
+
+    return await open_parquet(storage, schema)
+
+
 ENGINES: Mapping[Engine, OpenEngine] = {
     Engine.ARROW: _arrow,
     Engine.SQLITE: _sqlite,
+    Engine.PARQUET: _parquet,
 }
 
 

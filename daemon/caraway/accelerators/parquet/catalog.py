@@ -1,8 +1,8 @@
 """The catalog: which files make the store; one SQLite file, one transaction a change.
 
 Small commits do not come here (see wal.py); large ones, staged jobs and maintenance do, each of which writes files of
-its own. So the rollback journal is fast enough and leaves one file of bounded size; synchronous EXTRA makes its removal,
-which is the commit, durable.
+its own. So the rollback journal is fast enough, and it leaves one file of bounded size; synchronous EXTRA makes the
+removal of the journal, which is the commit, durable.
 """
 
 from __future__ import annotations
