@@ -33,6 +33,7 @@ def at(url, **more):
         ("c.s.t", "local", REGION, US, ("c", "s", "t"), ()),
         ("a.b.c.d", "local", REGION, US, ("a.b.c.d",), ()),
         ("http://h:1", "sales.orders", NONE, LOCAL, ("sales", "orders"), ()),
+        ("http://h:1", "My Table", NONE, LOCAL, ("My Table",), ()),
         ("http://h", "t", NONE, Endpoint("h", 80, tls=False), ("t",), ()),
         ("https://h", "t", NONE, Endpoint("h", 443, tls=True), ("t",), ()),
         ("grpc+tls://h:50051/", "t", NONE, Endpoint("h", 50051, tls=True), ("t",), ()),

@@ -55,7 +55,7 @@ class EndpointParams:
 
 
 def resolve_upstream(path: str, dataset: str, params: EndpointParams) -> Upstream:
-    """What `from: spice.ai:<path>` of a dataset means; ConfigError if it means nothing."""
+    """What `from: spice.ai:<path>` means for a dataset of this (canonical) name; ConfigError if it means nothing."""
     table, headers = _table_of(path, dataset)
     endpoint = resolve_endpoint(path, params)
     return Upstream(endpoint, table, headers, cloud=endpoint.host.endswith(CLOUD_SUFFIX))
@@ -132,7 +132,7 @@ def _region(region: str | None) -> str:
 
 def _table_of(path: str, dataset: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     if _is_endpoint(path):
-        return _table_ref(dataset), ()
+        return tuple(dataset.split(".")), ()
     match path.split("/"):
         case [org, app, "datasets", name]:
             return _table_ref(name), (("spiceai-org", _header(org)), ("spiceai-app", _header(app)))
