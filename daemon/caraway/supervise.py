@@ -147,7 +147,7 @@ class _Kept:
         try:
             await self.child.run(task_status=_Started(self.started))
         except* Exception as group:  # noqa: BLE001  # catching bugs is what a supervisor is for
-            crash = _bare(group)
+            crash = bare(group)
         return self._judge(crash) if crash is not None else None
 
     def _judge(self, crash: BaseException) -> float | None:
@@ -184,7 +184,7 @@ class _Started:
         self._event.set()
 
 
-def _bare(error: BaseException) -> BaseException:
+def bare(error: BaseException) -> BaseException:
     """The one error that the groups of nurseries were wrapped around, or the innermost group of several."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
