@@ -162,10 +162,11 @@ def test_many_conjuncts_are_no_deep_nesting() -> None:
     assert len(predicate.terms) == 300
 
 
-WORDS = st.sampled_from(
-    "SELECT * FROM t WHERE a b 1 'x' \"A\" ( ) , . = < > AND OR NOT IN IS NULL LIKE BETWEEN DELETE $1 ? :: CAST AS DATE "
-    "CASE WHEN END now() interval [ ] + - / % || ; -- /* */ LIMIT GROUP BY JOIN ON UNION true 1e5 0x1 u&'x' E'x'".split()
-)
+VOCABULARY = """
+    SELECT * FROM t WHERE a b 1 'x' "A" ( ) , . = < > AND OR NOT IN IS NULL LIKE BETWEEN DELETE $1 ? :: CAST AS DATE
+    CASE WHEN END now() interval [ ] + - / % || ; -- /* */ LIMIT GROUP BY JOIN ON UNION true 1e5 0x1 u&'x' E'x'
+"""
+WORDS = st.sampled_from(VOCABULARY.split())
 
 
 @settings(deadline=None, max_examples=300)

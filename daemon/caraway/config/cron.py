@@ -59,7 +59,7 @@ def _fields(pattern: str) -> dict[str, str]:
 
 
 def _alternatives(fields: dict[str, str]) -> list[dict[str, str]]:
-    both = all(fields[name][0] not in "*?" for name in ("day", "day_of_week"))
+    both = all(fields[name] not in ("*", "?") for name in ("day", "day_of_week"))
     day = fields["day"].replace("?", "*").replace("L", "last")
     translated = {**fields, "day": day, "day_of_week": _days(fields["day_of_week"])}
     if not both:

@@ -70,8 +70,10 @@ def _cause(error: Exception) -> str:
             return error.strerror or type(error).__name__
         case yaml.reader.ReaderError():
             return f"the character {error.character!r} at position {error.position} is not allowed"
-        case _:
+        case yaml.YAMLError():
             return str(error)
+        case _:
+            return "a number or an escape in it is too large"
 
 
 def _at(mark: yaml.Mark | None, message: str) -> ConfigProblem:

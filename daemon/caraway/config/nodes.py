@@ -71,7 +71,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def describe(node: yaml.Node) -> str:
     """What kind of thing a node is, for a message; its value may be secret, so it is not said."""
-    return {"list": "a list", "map": "a map", "null": "nothing"}.get(kind_of(node), f"a {kind_of(node)}")
+    kind = kind_of(node)
+    return {"null": "nothing", "text": kind, "quoted text": kind}.get(kind, f"a {kind}")
 
 
 def kind_of(node: yaml.Node) -> str:

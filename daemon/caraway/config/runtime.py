@@ -82,7 +82,7 @@ def _auth(section: Section) -> ApiKeyAuth | None:
     if keys is None:
         return None
     auth = ApiKeyAuth(enabled=keys.flag("enabled", True), keys=keys.texts("keys"))
-    if auth.enabled and not auth.keys:
+    if auth.enabled and keys.is_empty("keys"):
         keys.problem("keys", "no key is listed, so nobody could get in; list keys, or set enabled to false")
     keys.close()
     return auth

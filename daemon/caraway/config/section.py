@@ -52,14 +52,19 @@ class Section:
     def has(self, key: str) -> bool:
         return self.node_of(key) is not None
 
+    def is_empty(self, key: str) -> bool:
+        """Whether nothing stands there: no key, null, empty text, list or map."""
+        node = self.node_of(key)
+        return node is None or not node.value
+
     # --- what is wrong
 
     def problem(self, key: str, message: str) -> None:
-        """Note a problem at the value of `key`, or at the mapping where the key is missing."""
-        self.findings.problem(self.node_of(key) or self.node, self.path(key) if key else self.key, message)
+        """Note a problem at the value of `key`, or else at the key, or else at the mapping."""
+        self.findings.problem(self._place(key), self.path(key) if key else self.key, message)
 
     def warn(self, key: str, message: str, *, once: str = "") -> None:
-        self.findings.warn(self.node_of(key) or self.node, self.path(key) if key else self.key, message, once=once)
+        self.findings.warn(self._place(key), self.path(key) if key else self.key, message, once=once)
 
     def out_of_scope(self, *keys: str) -> None:
         """Accept sections that caraway has no use for; each kind gets one warning."""
@@ -99,9 +104,9 @@ class Section:
     def required_text(self, key: str) -> str:
         """Text that must be there and not be empty; "" after noting that it is not."""
         value = self.text(key)
-        if not value and key not in self._pairs:
+        if key not in self._pairs:
             self.problem("", f"missing field `{key}`")
-        elif not value and not self._is_wrongkind_of(key):
+        elif self.is_empty(key):
             self.problem(key, "this can't be empty")
         return value
 
@@ -185,12 +190,12 @@ class Section:
         """A free map of scalars (params, headers); null values are left out."""
         below = self.section(key)
         found = {name: below.optional_text(name) for name in below.names()}
-        return _frozen({name: text for name, text in found.items() if text is not None})
+        return MappingProxyType({name: text for name, text in found.items() if text is not None})
 
     def free(self, key: str) -> Mapping[str, str]:
         """A free map of anything; what is not a scalar is carried as JSON text."""
         below = self.section(key)
-        return _frozen({name: below.anything(name) for name in below.names()})
+        return MappingProxyType({name: below.anything(name) for name in below.names()})
 
     def anything(self, key: str) -> str:
         node = self.node_of(key)
@@ -217,6 +222,10 @@ class Section:
         return node is not None and kind_of(node) == "number"
 
     # --- inside
+
+    def _place(self, key: str) -> yaml.Node:
+        name, value = self._pairs.get(key, (self.node, self.node))
+        return name if is_null(value) else value
 
     def _index(self, node: yaml.MappingNode) -> None:
         for key, value in node.value:
@@ -252,10 +261,6 @@ class Section:
             return None
         return text
 
-    def _is_wrongkind_of(self, key: str) -> bool:
-        node = self.node_of(key)
-        return node is not None and not isinstance(node, yaml.ScalarNode)
-
 
 def _text_or_none(text: str) -> str | None:
     return text
@@ -269,7 +274,3 @@ def _naming(key: str, kind: str, parse: Callable[[str], T]) -> Callable[[str], T
             raise ValueError(f"error parsing {key} as {kind}: {error}") from error
 
     return named
-
-
-def _frozen(found: dict[str, str]) -> Mapping[str, str]:
-    return MappingProxyType(found)
