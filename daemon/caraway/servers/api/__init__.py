@@ -1,0 +1,1 @@
+"""The routes of reference/http_api.md as an ASGI application over Services."""
