@@ -138,9 +138,13 @@ def conflict_key(spec: TableSpec) -> tuple[str, ...]:
     return spec.primary_key or (unique[0] if len(unique) == 1 else ())
 
 
-def violation(columns: Sequence[str], dataset: str) -> StoreError:
+class ViolationError(StoreError):
     """Rows that a primary key or a unique index refuses."""
-    return StoreError(
+
+
+def violation(columns: Sequence[str], dataset: str) -> ViolationError:
+    """Names the columns, in the words of the Spice runtime (reference/spicepod.md 6.10)."""
+    return ViolationError(
         f"Constraint Violation: Incoming data violates uniqueness constraint on column(s): {', '.join(columns)}"
         f" (dataset {dataset}).",
         remedy="Set on_conflict for these columns, or remove the duplicates at the source.",

@@ -1,0 +1,158 @@
+"""One SQLite file through its ADBC driver: connections, transactions, errors.
+
+Python's own `sqlite3` must never open these files: it is a second copy of the library in this process, whose POSIX
+locks and this one's would cancel each other (sqlite.org, "How To Corrupt", 2.2.1).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import adbc_driver_manager
+import pyarrow as pa
+import trio
+from adbc_driver_sqlite import StatementOptions, dbapi
+
+from caraway.accelerators.sqlite.sql import Value
+from caraway.errors import StoreError
+
+_BUSY_MILLIS = 10_000
+"""How long a statement waits for another process; in this one a limiter keeps the writers apart."""
+_CHECKPOINT_PAGES = 4_000
+_WAL_BYTES = 64 * 1024**2
+_TRANSIENT = ("full", "locked", "busy", "I/O error", "unable to open", "readonly", "out of memory")
+_FATAL = ("malformed", "not a database", "corrupt")
+
+_writers: WeakValueDictionary[Path, trio.CapacityLimiter] = WeakValueDictionary()
+
+
+def writer_limiter(path: Path) -> trio.CapacityLimiter:
+    """The one place of the one writer of a file, whatever number of datasets it holds."""
+    real = path.resolve()
+    limiter = _writers.get(real)
+    if limiter is None:
+        limiter = _writers[real] = trio.CapacityLimiter(1)
+    return limiter
+
+
+class Database:
+    """A connection; every method blocks, one thread at a time uses it. Failures are StoreError."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        with self._errors():
+            self._connection = dbapi.connect(uri, autocommit=True)
+        self._cursor = self._connection.cursor()
+        try:
+            self.execute(f"PRAGMA busy_timeout = {_BUSY_MILLIS}")
+            if not read_only:
+                self._configure()
+        except StoreError:
+            self.close()
+            raise
+
+    def _configure(self) -> None:
+        self.execute("PRAGMA journal_mode = WAL")
+        self.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        self.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        self.execute("PRAGMA foreign_keys = OFF")
+        self.durable(True)
+
+    def durable(self, every_commit: bool) -> None:
+        """FULL syncs the log at each commit. NORMAL leaves it to a later FULL one, for rows nobody was promised yet."""
+        self.execute(f"PRAGMA synchronous = {'FULL' if every_commit else 'NORMAL'}")
+
+    def execute(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Value, ...]]:
+        """Run one statement; its rows, which must be few."""
+        with self._errors():
+            self._cursor.execute(sql, tuple(values) or None)
+            rows: list[tuple[Value, ...]] = self._cursor.fetchall() if self._cursor.description else []
+            return rows
+
+    def change(self, sql: str, values: Sequence[Value] = ()) -> int:
+        """Run one INSERT, UPDATE or DELETE; how many rows it touched."""
+        self.execute(sql, values)
+        return self.number("SELECT changes()")
+
+    def number(self, sql: str, values: Sequence[Value] = ()) -> int:
+        """The integer that a query yields; 0 for NULL and for no row."""
+        rows = self.execute(sql, values)
+        return int(rows[0][0] or 0) if rows else 0
+
+    def ingest(self, table: str, rows: pa.RecordBatch, *, temporary: bool = False) -> None:
+        with self._errors():
+            self._cursor.adbc_ingest(table, rows, mode="append", temporary=temporary)
+
+    @contextmanager
+    def read(self, sql: str, values: Sequence[Value], batch_rows: int) -> Iterator[Iterator[pa.RecordBatch]]:
+        """A query's rows as they come, in batches of so many rows; other statements may run meanwhile."""
+        cursor = self._connection.cursor()
+        try:
+            with self._errors():
+                cursor.adbc_statement.set_options(**{StatementOptions.BATCH_ROWS.value: str(batch_rows)})
+                cursor.execute(sql, tuple(values) or None)
+                reader = cursor.fetch_record_batch()
+            yield self._batches(reader)
+        finally:
+            cursor.close()
+
+    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        while True:
+            try:
+                with self._errors():
+                    batch = reader.read_next_batch()
+            except StopIteration:
+                return
+            yield batch
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; durable when the context ends."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        try:
+            self.execute("ROLLBACK")
+        except StoreError as error:
+            if "no transaction is active" not in str(error):  # SQLite rolls back by itself when the disk is full
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """All reads within see one state of the file."""
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._roll_back()
+
+    def close(self) -> None:
+        self._cursor.close()
+        with self._errors():
+            self._connection.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
+            raise store_error(error, self.path) from error
+
+
+def store_error(error: Exception, path: Path) -> StoreError:
+    """What the driver said, with its remedy."""
+    text = str(error).split("\nquery was:")[0]
+    if any(word in text for word in _FATAL):
+        remedy = "Restore the file from a copy, or remove it to load the dataset anew."
+        return StoreError(f"{path} is damaged: {text}.", remedy=remedy, transient=False)
+    if "disk is full" in text:
+        return StoreError(f"The disk of {path} is full.", remedy="Free space there; the data is intact.")
+    return StoreError(f"{path}: {text}.", transient=any(word in text for word in _TRANSIENT))
