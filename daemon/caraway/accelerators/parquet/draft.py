@@ -22,9 +22,9 @@ from caraway.model import OFFSET_COLUMN, Append, Change, Delete, DeleteWhere, Ta
 class Draft:
     """What `base` becomes: `rows` to add, as they are stored, and in `newly_hidden` the offsets to hide."""
 
-    def __init__(self, base: State, spec: TableSpec, keys: Keys) -> None:
+    def __init__(self, base: State, spec: TableSpec, stored: pa.Schema, keys: Keys) -> None:
         self._spec = spec
-        self._stored = physical_schema(spec.schema)
+        self._stored = stored
         self.base = base
         self.keys = keys
         self.rows: list[pa.RecordBatch] = []
@@ -66,15 +66,15 @@ class Draft:
     def append(self, rows: pa.RecordBatch) -> None:
         """Add rows as constraints allow; StoreError where they refuse the batch."""
         columns = [to_physical(column) for column in conform(rows, self._spec.schema).columns]
-        batch = pa.RecordBatch.from_arrays(columns, schema=self._stored.remove(len(columns)))
-        batch, replaced = self.keys.admit(batch)
+        batch = pa.RecordBatch.from_arrays(columns, names=self._spec.schema.names)
+        batch, keys, replaced = self.keys.admit(batch)
         self._hide(replaced)
         if batch.num_rows == 0:
             return
         self.max_time = later(self.max_time, max_nanos(batch, self._spec.time))
         offsets = pa.arange(self.end_offset, self.end_offset + batch.num_rows)
         self.end_offset += batch.num_rows
-        self.keys = self.keys.plus(batch, offsets)
+        self.keys = self.keys.plus(keys, offsets)
         self.rows.append(pa.RecordBatch.from_arrays([*batch.columns, offsets], schema=self._stored))
 
     def _delete(self, keys: pa.RecordBatch) -> None:

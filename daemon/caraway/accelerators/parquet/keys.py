@@ -48,7 +48,8 @@ class Keys:
         return cls(spec, tuple(Constraint(columns, policy) for columns, policy in policies if columns))
 
     @property
-    def columns(self) -> frozenset[str]:
+    def names(self) -> frozenset[str]:
+        """The columns that a constraint names."""
         return frozenset(column for constraint in self.constraints for column in constraint.columns)
 
     @property
@@ -56,45 +57,52 @@ class Keys:
         """Whether so many entries are dead that building the indexes anew is due."""
         return len(self.dead) > _WORN + max((len(one.index) for one in self.constraints), default=0) // 2
 
-    def admit(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Int64Array]:
-        """The rows to add and the offsets of live rows that they replace; StoreError where a constraint refuses."""
+    def columns_of(self, batch: pa.RecordBatch) -> list[pa.Array]:
+        """The keys of a batch's rows, one column a constraint."""
+        return [key(batch, constraint.columns) for constraint in self.constraints]
+
+    def admit(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.Array], pa.Int64Array]:
+        """The rows to add, their keys, and the offsets of live rows that they replace; StoreError for a violation."""
         replaced = pa.array([], pa.int64())
-        batch = distinct(batch, self.spec)
-        for constraint in self.constraints:
-            batch = self._without_repetitions(constraint, batch)
-            found = self._find(constraint, batch)
+        keys = self.columns_of(batch)
+        if any(column.null_count or not is_distinct(column) for column in keys):
+            batch = distinct(batch, self.spec)
+            keys = self.columns_of(batch)
+        for place, constraint in enumerate(self.constraints):
+            if not is_distinct(keys[place]):
+                if constraint.on_conflict is not OnConflict.DROP:
+                    raise violation(constraint.columns, self.spec.name)
+                batch, keys = _picked(batch, keys, first_of_each(keys[place]))
+            found = self._find(constraint, keys[place])
             match constraint.on_conflict:
                 case OnConflict.DROP:
-                    batch = batch.filter(found.is_null())
+                    batch, keys = _picked(batch, keys, pc.indices_nonzero(found.is_null()))
                 case OnConflict.REJECT:
                     if not pc.all(pc.is_in(found.drop_null(), replaced), min_count=0).as_py():
                         raise violation(constraint.columns, self.spec.name)
                 case OnConflict.UPSERT | OnConflict.UPSERT_DEDUP | OnConflict.UPSERT_LAST:
                     replaced = found.drop_null()
-        return batch, replaced
+        return batch, keys, replaced
 
-    def find(self, columns: Sequence[str], keys: pa.RecordBatch) -> pa.Int64Array:
+    def find(self, columns: Sequence[str], batch: pa.RecordBatch) -> pa.Int64Array:
         """The offsets of the live rows with these values of a constraint's columns, each once."""
         constraint = next(one for one in self.constraints if one.columns == tuple(columns))
-        return pc.unique(self._find(constraint, keys).drop_null())
+        return pc.unique(self._find(constraint, key(batch, columns)).drop_null())
 
-    def plus(self, batch: pa.RecordBatch, offsets: pa.Int64Array) -> Keys:
-        """With the rows of a batch, whose offsets are greater than all here."""
-        grown = (replace(one, index=one.index.plus(key(batch, one.columns), offsets)) for one in self.constraints)
-        return replace(self, constraints=tuple(grown))
+    def plus(self, keys: Sequence[pa.Array], offsets: pa.Int64Array) -> Keys:
+        """With more rows, given by `columns_of`, whose offsets are greater than all here."""
+        pairs = zip(self.constraints, keys, strict=True)
+        grown = (replace(one, index=one.index.plus(column, offsets)) for one, column in pairs)
+        return replace(self, constraints=tuple(grown)) if self.constraints else self
 
     def less(self, offsets: pa.Int64Array) -> Keys:
         """Without the rows at these offsets, which were live until now."""
         return replace(self, dead=self.dead.plus(offsets)) if self.constraints else self
 
-    def _find(self, constraint: Constraint, batch: pa.RecordBatch) -> pa.Int64Array:
-        found = constraint.index.newest(key(batch, constraint.columns))
-        return pc.if_else(self.dead.contains(found), _NULL, found)
+    def _find(self, constraint: Constraint, keys: pa.Array) -> pa.Int64Array:
+        found = constraint.index.newest(keys)
+        return pc.if_else(self.dead.contains(found), _NULL, found) if len(self.dead) else found
 
-    def _without_repetitions(self, constraint: Constraint, batch: pa.RecordBatch) -> pa.RecordBatch:
-        keys = key(batch, constraint.columns)
-        if is_distinct(keys):
-            return batch
-        if constraint.on_conflict is OnConflict.DROP:
-            return batch.take(first_of_each(keys))
-        raise violation(constraint.columns, self.spec.name)
+
+def _picked(batch: pa.RecordBatch, keys: list[pa.Array], rows: pa.Array) -> tuple[pa.RecordBatch, list[pa.Array]]:
+    return batch.take(rows), [column.take(rows) for column in keys]

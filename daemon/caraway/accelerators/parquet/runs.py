@@ -26,6 +26,8 @@ class Run:
 
     @classmethod
     def of(cls, keys: pa.Array, offsets: pa.Int64Array) -> Run:
+        if _ascends(keys):
+            return cls(keys, offsets)
         order = pc.sort_indices(keys)  # stable
         return cls(keys.take(order), offsets.take(order))
 
@@ -73,6 +75,11 @@ class KeyIndex:
             if run.may_hold(bounds["min"], bounds["max"]):
                 found = pc.coalesce(run.newest(keys), found)
         return found
+
+
+def _ascends(keys: pa.Array) -> bool:
+    """As numbers from a sequence do, which need no sorting."""
+    return len(keys) < 2 or bool(pc.all(pc.less_equal(keys[:-1], keys[1:])).as_py())
 
 
 def _merged(runs: Iterable[Run]) -> Run:

@@ -37,11 +37,12 @@ class Store:
         self._options = options
         self._catalog = catalog
         self._stored = physical_schema(spec.schema)
+        self._wal = wal.Log(self._stored)
         self._keys: Keys | None = None
 
     def commit(self, state: State, changes: Sequence[Change], cursor: Cursor | None) -> State:
         """Apply the changes and store the cursor; durable when it returns, undone when it raises."""
-        draft = Draft(state, self._spec, self._keys_of(state))
+        draft = Draft(state, self._spec, self._stored, self._keys_of(state))
         for change in changes:
             draft.apply(change)
         if draft.is_empty and state.generation and cursor == state.cursor:
@@ -55,8 +56,8 @@ class Store:
         """Begin to stage rows: those of a new epoch, or more of this one."""
         if replacing:
             base = State(uuid.uuid4().hex, tails=(new_tail(self._folder, 0),))
-            return Job(self, Draft(base, self._spec, Keys.of(self._spec)), self._writer(base))
-        return Job(self, Draft(state, self._spec, self._keys_of(state)), self._writer(state))
+            return Job(self, Draft(base, self._spec, self._stored, Keys.of(self._spec)), self._writer(base))
+        return Job(self, Draft(state, self._spec, self._stored, self._keys_of(state)), self._writer(state))
 
     def settle(self, draft: Draft, writer: PartsWriter, generation: int, cursor: Cursor | None) -> State:
         """Make a draft's rows parts, behind those of its base, into which the base's tails go up; save the result."""
@@ -100,7 +101,7 @@ class Store:
             max_time=draft.max_time,
             hidden=pa.concat_arrays([pa.array([], pa.int64()), *draft.newly_hidden]),
         )
-        length = wal.append(tail.path, tail.length, self._stored, draft.rows, marker)
+        length = self._wal.append(tail.path, tail.length, draft.rows, marker)
         self._keys = draft.keys
         return self._hiding(extended(state, length, marker), draft.hidden)
 
@@ -135,7 +136,7 @@ class Store:
         return replace(state, hidden=hidden, hidden_path=new_hidden(self._folder) if len(hidden) else None)
 
     def _new_parts(self) -> PartsWriter:
-        return PartsWriter(self._folder / PARTS, self._stored, Keys.of(self._spec).columns, self._options)
+        return PartsWriter(self._folder / PARTS, self._stored, Keys.of(self._spec).names, self._options)
 
     def _writer(self, base: State) -> PartsWriter:
         """A writer that begins with the rows of the base's tails, since parts precede tails in the log."""
@@ -150,9 +151,9 @@ class Store:
         if self._keys is None or self._keys.is_worn:
             keys = Keys.of(self._spec)
             if keys.constraints:
-                columns = physical_schema(self._spec.schema, keys.columns)
+                columns = physical_schema(self._spec.schema, keys.names)
                 for batch in read_stored(state.data, state.hidden.sorted(), columns):
-                    keys = keys.plus(batch, batch.column(OFFSET_COLUMN))
+                    keys = keys.plus(keys.columns_of(batch), batch.column(OFFSET_COLUMN))
             self._keys = keys
         return self._keys
 

@@ -26,6 +26,7 @@ from caraway.model import Cursor
 
 _COMMIT, _CHECKSUM = b"caraway.commit", b"caraway.crc32"
 _END_OF_STREAM = 8
+_OPTIONS = pa.ipc.IpcWriteOptions()  # the default, without its look at the environment for each stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,51 +59,50 @@ def _int64_bytes(values: pa.Int64Array) -> bytes:
     return bytes(data[start : start + len(values) * 8]) if data is not None else b""
 
 
-def append(path: Path, length: int, schema: pa.Schema, batches: Sequence[pa.RecordBatch], marker: Marker) -> int:
-    """Write one commit behind the first `length` bytes, durably; the new length. OSError leaves those as they were."""
-    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        pieces = [] if length else [schema.serialize()]
-        rows = _messages(schema, batches) if batches else b""
+class Log:
+    """Writes commits of one schema to write-ahead files."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._head = schema.serialize()
+        self._empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+    def append(self, path: Path, length: int, batches: Sequence[pa.RecordBatch], marker: Marker) -> int:
+        """Write a commit behind the first `length` bytes, durably; the new length. OSError leaves those alone."""
         text = marker.encode()
+        rows = self._messages(batches, None) if batches else b""
         seal = {_COMMIT: text, _CHECKSUM: b"%d" % zlib.crc32(text, zlib.crc32(rows))}
-        pieces += [rows, _messages(schema, [_empty(schema)], seal)]
-        end = _write(fd, length, pieces)
-        os.fdatasync(fd)
-        if not length:
-            sync_directory(path.parent)
-    except OSError:
-        os.ftruncate(fd, length)
-        raise
-    finally:
-        os.close(fd)
-    return end
+        pieces = [b"" if length else self._head, rows, self._messages([self._empty], seal)]
+        fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            return _write_durably(fd, length, pieces, path.parent)
+        except OSError:
+            os.ftruncate(fd, length)
+            raise
+        finally:
+            os.close(fd)
+
+    def _messages(self, batches: Sequence[pa.RecordBatch], metadata: dict[bytes, bytes] | None) -> pa.Buffer:
+        """The batches as messages of a stream that has begun."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self._schema, options=_OPTIONS) as writer:
+            for batch in batches:
+                writer.write_batch(batch, custom_metadata=metadata)
+        data = sink.getvalue()
+        return data.slice(self._head.size, data.size - self._head.size - _END_OF_STREAM)
 
 
-def _write(fd: int, offset: int, pieces: Sequence[pa.Buffer | bytes]) -> int:
+def _write_durably(fd: int, offset: int, pieces: Sequence[pa.Buffer | bytes], folder: Path) -> int:
+    is_new = offset == 0
     for piece in pieces:
         view = memoryview(piece)
         while view:
             written = os.pwrite(fd, view, offset)
             view, offset = view[written:], offset + written
+    os.fdatasync(fd)
+    if is_new:
+        sync_directory(folder)
     return offset
-
-
-def _messages(
-    schema: pa.Schema, batches: Sequence[pa.RecordBatch], metadata: dict[bytes, bytes] | None = None
-) -> pa.Buffer:
-    """The batches as messages of a stream that has begun."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch, custom_metadata=metadata)
-    start = schema.serialize().size
-    data = sink.getvalue()
-    return data.slice(start, data.size - start - _END_OF_STREAM)
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
 def recover(path: Path) -> Iterator[tuple[int, Marker]]:
