@@ -118,7 +118,7 @@ def detail(handle: DatasetHandle, at: datetime) -> dict[str, object]:
 def _problem(problem: Problem | None) -> dict[str, object] | None:
     if problem is None:
         return None
-    return {"cause": problem.message, "remedy": problem.remedy or None, "since": problem.since}
+    return {"message": problem.message, "remedy": problem.remedy or None, "since": problem.since}
 
 
 def _contents(snapshot: Snapshot | None) -> dict[str, object]:
