@@ -1,0 +1,81 @@
+"""A query engine for server tests: answers by SQL text, with messages made beforehand."""
+
+from contextlib import asynccontextmanager
+
+import trio
+
+from caraway.errors import QueryError, QueryFailure
+from caraway.model import ResultFormat
+from support.flight import messages_of
+
+
+class FakeEngine:
+    """`tables[sql]` is a table, a list of messages, or an exception; `running` counts the queries in progress."""
+
+    def __init__(self, **tables):
+        self.tables = tables
+        self.queries = []
+        self.produced = 0
+        self.running = 0
+        self.fail_after = None
+        self.idle = trio.Event()
+        self.idle.set()
+        self.hold = None
+        self.holding = trio.Event()
+
+    @asynccontextmanager
+    async def execute(self, query):
+        assert query.format is ResultFormat.IPC
+        messages = self._messages(query)
+        self.running += 1
+        self.idle = trio.Event()
+        try:
+            await trio.lowlevel.checkpoint()
+            yield _Result(self, messages)
+        finally:
+            self.running -= 1
+            self.idle.set()
+
+    async def plan(self, query):
+        await trio.lowlevel.checkpoint()
+        return self._messages(query)[0]
+
+    async def table_schema(self, name):
+        await trio.lowlevel.checkpoint()
+        if name not in self.tables:
+            raise QueryError(f"Table not found: {name}", QueryFailure.NOT_FOUND)
+        return self._look_up(name)[0]
+
+    def _messages(self, query):
+        self.queries.append(query)
+        return self._look_up(query.sql)
+
+    def _look_up(self, name):
+        if name not in self.tables:
+            raise QueryError(f"table {name!r} not found")
+        table = self.tables[name]
+        if isinstance(table, BaseException):
+            raise table
+        return table if isinstance(table, list) else messages_of(table)
+
+
+class _Result:
+    def __init__(self, engine, messages):
+        self._engine = engine
+        self._messages = messages
+        self.rows = 0
+
+    @property
+    def schema(self):
+        return self._messages[0]
+
+    async def __aiter__(self):
+        for message in self._messages[1:]:
+            if self._engine.hold is not None:
+                self._engine.holding.set()
+                await self._engine.hold.wait()
+            await trio.lowlevel.checkpoint()
+            self._engine.produced += 1
+            yield message
+        if self._engine.fail_after is not None:
+            raise self._engine.fail_after
