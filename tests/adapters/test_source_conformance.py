@@ -18,7 +18,7 @@ import trio.testing
 
 from caraway.config.model import ColumnDecl, Dataset, FromUri
 from caraway.config.params import ConnectorParams
-from caraway.connectors.file import open_file_source
+from caraway.connectors.file.source import open_file_source
 from caraway.connectors.memory import open_memory_source
 from caraway.connectors.synthetic import Growth, SyntheticSource, open_synthetic_source
 from caraway.connectors.synthetic_rows import TABLES, Rows

@@ -9,7 +9,7 @@ from caraway.config.model import Dataset
 from caraway.config.params import ConnectorParams
 from caraway.config.sqltypes import type_of
 from caraway.connectors.file.formats import COMPRESSED, Csv, Format, JsonLines, Parquet
-from caraway.connectors.file.source import VIRTUAL, FileSpec
+from caraway.connectors.file.spec import VIRTUAL, FileSpec
 from caraway.errors import ConfigError, ConfigProblem
 
 _FORMATS = {"pq": "parquet", "jsonl": "json", "ndjson": "json"}

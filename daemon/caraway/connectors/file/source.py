@@ -1,49 +1,28 @@
 """The source of a `file:` dataset: lists its files anew for each question, reads them one after another."""
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import pyarrow as pa
 import trio
 
 from caraway import blocking
+from caraway.config.model import Dataset
+from caraway.config.params import ConnectorParams
 from caraway.connectors.draw import draw, needed_columns
 from caraway.connectors.file.formats import Format
 from caraway.connectors.file.listing import File, TooManyFilesError, list_files, token
+from caraway.connectors.file.options import file_spec
 from caraway.connectors.file.schemas import merged, with_declared
+from caraway.connectors.file.spec import VIRTUAL, FileSpec
 from caraway.core.predicate import And, Predicate, all_of, columns_of
 from caraway.errors import SourceError
 from caraway.kernels import filter_batch
 from caraway.model import ReadRequest
 
-_MOMENT = pa.timestamp("us", "UTC")
-VIRTUAL: Mapping[str, tuple[pa.DataType, Callable[[File], object]]] = MappingProxyType(
-    {
-        "_location": (pa.string(), lambda file: str(file.path)),
-        "_last_modified": (_MOMENT, lambda file: file.mtime // 1000),
-        "_size": (pa.uint64(), lambda file: file.size),
-        "last_modified": (_MOMENT, lambda file: file.mtime // 1000),
-    }
-)
-"""Columns that a file's metadata can give (reference/spicepod.md 4); a column of that name in the files wins."""
-
 _THREADS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class FileSpec:
-    """What a `file:` dataset says of its files; `format` None is told by their names."""
-
-    dataset: str
-    where: Path
-    formats: Mapping[str, Format]
-    format: str | None = None
-    suffix: str | None = None
-    virtual: tuple[str, ...] = ()
-    declared: Mapping[str, pa.DataType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +73,11 @@ class FileSource:
 
     def __repr__(self) -> str:
         return f"FileSource({self._spec.dataset!r}, {str(self._spec.where)!r})"
+
+
+async def open_file_source(dataset: Dataset, params: ConnectorParams, *, directory: Path) -> FileSource:
+    """The source of a `file:` dataset of the pod in `directory`; ConfigError for a wrong parameter."""
+    return FileSource(file_spec(dataset, params, directory))
 
 
 def _listed(spec: FileSpec) -> tuple[File, ...]:

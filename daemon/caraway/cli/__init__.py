@@ -1,0 +1,1 @@
+"""The command line: starts daemons, and asks them over HTTP."""

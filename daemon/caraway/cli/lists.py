@@ -1,0 +1,48 @@
+"""The verbs that list something: datasets, status, pods, version."""
+
+import argparse
+
+DATASETS = {
+    "NAME": "name",
+    "FROM": "from",
+    "REPLICATION": "replication_enabled",
+    "ACCELERATION": "acceleration_enabled",
+    "STATUS": "status",
+    "ERROR": "error_message",
+}
+STATUS = {"NAME": "name", "ENDPOINT": "endpoint", "STATUS": "status"}
+PODS = {
+    "NAME": "name",
+    "VERSION": "version",
+    "DATASETS": "datasets_count",
+    "MODELS": "models_count",
+    "DEPENDENCIES": "dependencies_count",
+}
+
+
+def datasets(options: argparse.Namespace) -> int:
+    return _list(options, "/v1/datasets", DATASETS, status="true")
+
+
+def status(options: argparse.Namespace) -> int:
+    return _list(options, "/v1/status", STATUS)
+
+
+def pods(options: argparse.Namespace) -> int:
+    return _list(options, "/v1/spicepods", PODS)
+
+
+def version(options: argparse.Namespace) -> int:
+    from caraway import __version__
+
+    print(f'{{"version": "{__version__}"}}' if options.json else f"caraway {__version__}")
+    return 0
+
+
+def _list(options: argparse.Namespace, path: str, columns: dict[str, str], **params: str) -> int:
+    from caraway.cli.client import connect
+    from caraway.cli.output import show
+
+    with connect(options) as client:
+        show(client.get(path, **params), columns, as_json=options.json)
+    return 0

@@ -1,0 +1,123 @@
+"""A query's answer from the wire to the terminal: Arrow for tables, the server's own bytes for JSON and CSV."""
+
+import io
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx2
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from caraway.cli.client import Client
+from caraway.cli.errors import CliError
+from caraway.cli.output import console, plain
+
+ARROW = "application/vnd.apache.arrow.stream"
+MOST_ROWS = 500
+"""How many rows a table shows; a program that wants all of them takes JSON or CSV."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The first rows of an answer, how many there were, and the seconds until the last one."""
+
+    shown: pa.Table
+    rows: int
+    seconds: float
+
+    @property
+    def timing(self) -> str:
+        return f"Time: {self.seconds:.4f} seconds. {self.rows} row{'' if self.rows == 1 else 's'}."
+
+
+def fetch(client: Client, sql: str) -> Answer:
+    """Run one statement; all rows are received and counted, the first MOST_ROWS kept. CliError if it fails."""
+    begun = time.perf_counter()
+    with client.ask(sql, ARROW) as response:
+        try:
+            with pa.ipc.open_stream(_Body(response)) as reader:
+                kept, rows = _kept(reader)
+                shown = pa.Table.from_batches(kept, reader.schema)
+        except pa.ArrowException as error:
+            raise CliError(f"The answer is not Arrow: {error}.") from error
+    return Answer(shown, rows, time.perf_counter() - begun)
+
+
+def print_answer(answer: Answer) -> None:
+    """The table, and the time where a person reads it."""
+    out = console()
+    out.print(render(answer.shown))
+    if answer.rows > answer.shown.num_rows:
+        console(stderr=True).print(
+            f"{answer.shown.num_rows} of {answer.rows:,} rows are shown; --csv and --json give all."
+        )
+    if out.is_terminal:
+        out.print(f"\n{answer.timing}\n")
+
+
+def pass_through(client: Client, sql: str, accept: str) -> None:
+    """Write the server's JSON or CSV to standard output as it comes."""
+    with client.ask(sql, accept) as response:
+        last = b""
+        for chunk in response.iter_bytes():
+            sys.stdout.buffer.write(chunk)
+            last = chunk or last
+    if last and not last.endswith(b"\n"):
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+
+
+def render(rows: pa.Table) -> Table:
+    """A box with a row of types under the names; numbers to the right, no value as NULL."""
+    table = Table(box=box.ASCII2, header_style="bold")
+    for field in rows.schema:
+        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
+        title = Text.assemble(plain(field.name), ("\n" + plain(field.type), "dim not bold"))
+        table.add_column(title, justify="right" if number else "left", overflow="fold")
+    for row in zip(*(_texts(column) for column in rows.columns), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _texts(column: pa.ChunkedArray) -> list[Text]:
+    try:
+        values = pc.cast(column, pa.string()).to_pylist()
+    except pa.ArrowException:  # nested types and binary have no cast to text
+        values = [None if value is None else str(value) for value in column.to_pylist()]
+    return [Text("NULL", style="dim") if value is None else Text(plain(value)) for value in values]
+
+
+def _kept(reader: pa.RecordBatchReader) -> tuple[list[pa.RecordBatch], int]:
+    kept, rows = [], 0
+    for batch in reader:
+        if rows < MOST_ROWS:
+            kept.append(batch.slice(0, MOST_ROWS - rows))
+        rows += batch.num_rows
+    return kept, rows
+
+
+class _Body(io.RawIOBase):
+    """A response's body as the file that pyarrow reads from, a chunk at a time."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._chunks: Iterator[bytes] = response.iter_bytes()
+        self._rest = bytearray()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes; fewer at the end only, as pyarrow takes a short read for it."""
+        while size < 0 or len(self._rest) < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._rest += chunk
+        given = bytes(self._rest if size < 0 else self._rest[:size])
+        del self._rest[: len(given)]
+        return given
