@@ -64,15 +64,8 @@ class Keys:
     def admit(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.Array], pa.Int64Array]:
         """The rows to add, their keys, and the offsets of live rows that they replace; StoreError for a violation."""
         replaced = pa.array([], pa.int64())
-        keys = self.columns_of(batch)
-        if any(column.null_count or not is_distinct(column) for column in keys):
-            batch = distinct(batch, self.spec)
-            keys = self.columns_of(batch)
+        batch, keys = self._without_repetitions(batch)
         for place, constraint in enumerate(self.constraints):
-            if not is_distinct(keys[place]):
-                if constraint.on_conflict is not OnConflict.DROP:
-                    raise violation(constraint.columns, self.spec.name)
-                batch, keys = _picked(batch, keys, first_of_each(keys[place]))
             found = self._find(constraint, keys[place])
             match constraint.on_conflict:
                 case OnConflict.DROP:
@@ -98,6 +91,20 @@ class Keys:
     def less(self, offsets: pa.Int64Array) -> Keys:
         """Without the rows at these offsets, which were live until now."""
         return replace(self, dead=self.dead.plus(offsets)) if self.constraints else self
+
+    def _without_repetitions(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.Array]]:
+        """A batch in which no key but null is there twice, and its keys."""
+        keys = self.columns_of(batch)
+        if all(column.null_count == 0 and is_distinct(column) for column in keys):
+            return batch, keys
+        batch = distinct(batch, self.spec)
+        keys = self.columns_of(batch)
+        for place, constraint in enumerate(self.constraints):
+            if not is_distinct(keys[place]):
+                if constraint.on_conflict is not OnConflict.DROP:
+                    raise violation(constraint.columns, self.spec.name)
+                batch, keys = _picked(batch, keys, first_of_each(keys[place]))
+        return batch, keys
 
     def _find(self, constraint: Constraint, keys: pa.Array) -> pa.Int64Array:
         found = constraint.index.newest(keys)
