@@ -47,7 +47,7 @@ SHAPES = [
     (HEAD + "--- \na: 1\n", ["spicepod.yaml:4:1: this is not YAML: but found another document"]),
     (HEAD + "\x07\n", ["spicepod.yaml: this is not YAML: the character 7 at position 37 is not allowed"]),
     (HEAD + 'a: "\\U99999999"\n', ["spicepod.yaml: this is not YAML: a number or an escape in it is too large"]),
-    (HEAD + "a: " + "[" * 3000, ["spicepod.yaml: this is not YAML: it is nested too deeply"]),
+    (HEAD + "a: " + "[" * 1200, ["spicepod.yaml: this is not YAML: it is nested too deeply"]),
     (HEAD + "name: other\n", ["spicepod.yaml:4:1: name: this key stands here twice, first in line 3"]),
     (HEAD + "dataset: []\n", ["spicepod.yaml:4:1: dataset: unknown key; did you mean 'datasets'?"]),
     (HEAD + "xyz: []\n", ["spicepod.yaml:4:1: xyz: unknown key"]),

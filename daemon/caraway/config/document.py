@@ -45,7 +45,7 @@ def override(root: yaml.Node, assignment: str) -> yaml.Node:
     keys = key.strip().removeprefix("runtime.").split(".")
     if not equals or not all(keys):
         raise ConfigError(ConfigProblem(f"{assignment!r} does not have the form key.subkey=value", file=Path(OVERRIDE)))
-    return _replaced(root, ["runtime", *keys], compose(value or "''", OVERRIDE))
+    return _replaced(root, ["runtime", *keys], compose(value.strip() or "null", OVERRIDE))
 
 
 def _text_of(path: Path) -> str:

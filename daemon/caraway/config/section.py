@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from types import MappingProxyType
 from typing import TypeVar
 
 import yaml
@@ -190,12 +189,12 @@ class Section:
         """A free map of scalars (params, headers); null values are left out."""
         below = self.section(key)
         found = {name: below.optional_text(name) for name in below.names()}
-        return MappingProxyType({name: text for name, text in found.items() if text is not None})
+        return {name: text for name, text in found.items() if text is not None}
 
     def free(self, key: str) -> Mapping[str, str]:
         """A free map of anything; what is not a scalar is carried as JSON text."""
         below = self.section(key)
-        return MappingProxyType({name: below.anything(name) for name in below.names()})
+        return {name: below.anything(name) for name in below.names()}
 
     def anything(self, key: str) -> str:
         node = self.node_of(key)

@@ -1,12 +1,18 @@
 """References in text, `${ store:KEY }`, and what they stand for."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from caraway.errors import ConfigError
 from caraway.model import Secret
-from caraway.ports import SecretStore
+
+if TYPE_CHECKING:
+    # At run time the ports would bring Arrow and trio with them, which `caraway validate` does not need.
+    from caraway.ports import SecretStore
 
 ANY_STORE = "secrets"
 """`${secrets:KEY}` searches all stores."""

@@ -1,14 +1,19 @@
 """The stores of secrets: the process's environment with a `.env` file, and a folder of files."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caraway.errors import ConfigError
 from caraway.model import Secret
-from caraway.ports import SecretStore
 from caraway.secrets.dotenv import parse_dotenv
+
+if TYPE_CHECKING:
+    from caraway.ports import SecretStore
 
 AVAILABLE = ("env", "file")
 

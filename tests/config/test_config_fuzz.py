@@ -1,0 +1,176 @@
+"""Whatever stands in a file, it loads or it is a ConfigError (`report` lets any other error through), in a moment."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import caraway.config
+from caraway.config.report import report
+
+HEAD = "version: v2\nkind: Spicepod\nname: app\n"
+SLOW = 2.0
+"""Seconds; the slowest of a thousand examples took a twentieth of it."""
+
+fuzz = settings(
+    deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+
+
+def known_keys() -> list[str]:
+    """Every word in the loader's own source that could be a key."""
+    words: set[str] = set()
+    for source in Path(caraway.config.__file__).parent.glob("*.py"):
+        words.update(re.findall(r'"([a-z][a-zA-Z0-9_-]{1,40})"', source.read_text(encoding="utf-8")))
+    return sorted(words)
+
+
+KEYS = known_keys()
+
+
+def loads_or_config_error(path: Path, text: str | bytes) -> bool:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    started = time.monotonic()
+    found = report(path)
+    assert time.monotonic() - started < SLOW
+    assert all(problem.file is not None for problem in found.problems)
+    return not found.problems
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "spicepod.yaml"
+
+
+@fuzz
+@given(text=st.text(max_size=200))
+def test_any_text(file: Path, text: str) -> None:
+    loads_or_config_error(file, HEAD + text)
+    loads_or_config_error(file, text)
+
+
+@fuzz
+@given(data=st.binary(max_size=200))
+def test_any_bytes(file: Path, data: bytes) -> None:
+    loads_or_config_error(file, data)
+
+
+@fuzz
+@given(text=st.text(alphabet="ab: -[]{},&*!|>?#%@`\"'\n\\uU0x~<", max_size=80))
+def test_any_yaml_punctuation(file: Path, text: str) -> None:
+    loads_or_config_error(file, HEAD + "metadata:\n  " + text)
+
+
+def dumped(tree: dict[str, object]) -> str:
+    """Lines of YAML, the values as JSON, which is YAML too and quicker to write."""
+    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in tree.items())
+
+
+ODD = """
+    on yes 1s -1s 1h30m 5 0 128MiB 1.5GB full append caching arrow sqlite parquet cayenne duckdb enabled disabled
+    file memory memory:x synthetic:orders spice.ai:http://h:1 https://x postgres:y a.b.c (a,b) a;b ${env:X} ${x:Y}
+    ISO8601 upsert drop unique 0.0.0.0:80 v1 v2 Spicepod inf nan 1e400 2026-01-01 env file:x none zstd
+"""
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(ODD.split()),
+    st.sampled_from(
+        ["* * * * *", "*/5 * * * * 1-5", "0 0 30 2 *", "select * from t", "select a from t where a > 1 or b like 'x%'"]
+    ),
+)
+
+
+def branches(children: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    keys = st.sampled_from(KEYS)
+    return st.lists(children, max_size=3) | st.dictionaries(keys, children, max_size=5)
+
+
+TREES = st.recursive(SCALARS, branches, max_leaves=12)
+TOP = ["runtime", "secrets", "datasets", "views", "catalogs", "metadata", "dependencies", "models", "extensions"]
+
+
+@fuzz
+@given(tree=st.dictionaries(st.sampled_from(TOP), TREES, max_size=5))
+def test_any_structure_of_known_keys(file: Path, tree: dict[str, object]) -> None:
+    loads_or_config_error(file, HEAD + dumped(tree))
+
+
+FULL = (Path(__file__).parent / "full_pod.yaml").read_text(encoding="utf-8")
+
+
+def paths(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    yield path
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield from paths(inner, (*path, key))
+        case list():
+            for number, inner in enumerate(value):
+                yield from paths(inner, (*path, number))
+
+
+PATHS = list(paths(yaml.load(FULL, yaml.CSafeLoader)))[1:]
+
+
+def changed(change: Callable[[dict[object, object], object], None], path: tuple[object, ...]) -> str:
+    """The full pod with the value at `path` changed."""
+    document = yaml.load(FULL, yaml.CSafeLoader)
+    parent = document
+    for step in path[:-1]:
+        parent = parent[step]
+    change(parent, path[-1])
+    return dumped(document)
+
+
+def test_the_full_pod_loads(file: Path) -> None:
+    assert loads_or_config_error(file, FULL)
+
+
+@settings(fuzz, max_examples=250)
+@given(path=st.sampled_from(PATHS), value=SCALARS | TREES)
+def test_an_odd_value_in_any_place_of_a_good_pod(file: Path, path: tuple[object, ...], value: object) -> None:
+    def change(parent: dict[object, object], key: object) -> None:
+        parent[key] = value
+
+    loads_or_config_error(file, changed(change, path))
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if isinstance(path[-1], str)], ids=str)
+def test_a_misspelt_key_never_passes_in_silence(file: Path, path: tuple[object, ...]) -> None:
+    def misspell(parent: dict[object, object], key: object) -> None:
+        parent[f"{key}x"] = parent.pop(key)
+
+    free = {"params", "metadata", "properties", "headers", "indexes", "on_conflict"} & set(path[:-1])
+    file.write_text(changed(misspell, path), encoding="utf-8")
+    found = report(file)
+    assert free or found.problems or found.warnings
+
+
+def test_a_large_pod_loads_in_good_time(file: Path) -> None:
+    blocks = "".join(
+        f"- {{from: synthetic:orders, name: t{number}, acceleration: {{refresh_check_interval: 10s}}}}\n"
+        for number in range(500)
+    )
+    assert loads_or_config_error(file, HEAD + "datasets:\n" + blocks)
+
+
+def test_a_thousand_mistakes_are_found_in_good_time(file: Path) -> None:
+    assert not loads_or_config_error(file, HEAD + "datasets:\n" + "- {nam: x, acceleration: {engin: y}}\n" * 500)
+    assert len(report(file).problems) == 1500
+
+
+def test_repeated_aliases_do_not_multiply(file: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    bomb = "metadata:\n" + "".join(f"  {line}\n" for line in lines)
+    assert not loads_or_config_error(file, HEAD + bomb)

@@ -1,0 +1,444 @@
+"""Good pods: every key, every default, every alias with its warning."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from caraway.config.load import load
+from caraway.config.model import (
+    Acceleration,
+    Access,
+    ApiKeyAuth,
+    Caching,
+    CatalogDecl,
+    ColumnDecl,
+    Cors,
+    Dataset,
+    Engine,
+    FlightLimits,
+    FromUri,
+    OnSchemaChange,
+    OnZeroResults,
+    OtelExporter,
+    QueryLimits,
+    ReadyState,
+    RefreshMode,
+    RefreshOnStartup,
+    RefreshSql,
+    ResultsCacheConfig,
+    Runtime,
+    SecretStoreDecl,
+    Spicepod,
+    StorageMode,
+    TaskHistory,
+    TelemetryConfig,
+    Tls,
+    Tracing,
+    View,
+)
+from caraway.core.predicate import Compare, Literal
+from caraway.model import Index, OnConflict, TimeColumn, TimeFormat
+
+HEAD = "version: v2\nkind: Spicepod\nname: app\n"
+
+
+def pod(folder: Path, text: str, *overrides: str) -> Spicepod:
+    (folder / "spicepod.yaml").write_text(HEAD + text)
+    return load(folder, overrides)
+
+
+def warnings(folder: Path, text: str) -> list[str]:
+    return [warning.replace(f"{folder}/spicepod.yaml:", "") for warning in pod(folder, text).warnings]
+
+
+RUNTIME = """
+runtime:
+  http: {bind_address: "0.0.0.0:8091"}
+  flight: {bind_address: "[::1]:0", max_message_size: 16MB, do_put_rate_limit_enabled: false, ipc_compression: zstd}
+  auth: {api-key: {enabled: false, keys: ["a:rw", "${secrets:B}"]}}
+  dataset_load_parallelism: 3
+  caching:
+    sql_results:
+      enabled: false
+      max_size: 1GiB
+      item_ttl: 10s
+      eviction_policy: tiny_lfu
+      cache_key_type: sql
+      encoding: zstd
+      hashing_algorithm: siphash
+      engine: pingora
+      stale_while_revalidate_ttl: 5m
+      warmup: on_first_refresh
+  params: {geo: us, http_max_concurrent_requests: 5, on: true}
+  shutdown_timeout: 1m30s
+  tls: {enabled: true, certificate_file: cert.pem, key: "${secrets:KEY}"}
+  tracing: {zipkin_enabled: true, zipkin_endpoint: "http://z:9411/api/v2/spans"}
+  telemetry:
+    enabled: false
+    user_agent_collection: disabled
+    properties: {site: edge-1}
+    metric_prefix: caraway.
+    otel_exporter: {enabled: false, endpoint: "otel:4317", push_interval: 5, metrics: [a, b], headers: {x-key: "1"}}
+  metrics: [{name: a}, {name: b, enabled: false}]
+  task_history:
+    enabled: false
+    captured_output: truncated
+    captured_plan: Explain Analyze
+    min_sql_duration: 5ms
+    min_plan_duration: 10ms
+    retention_period: 1d
+    retention_check_interval: 60s
+  cors: {enabled: true, allowed_origins: ["http://localhost"]}
+  cpu: {cores: 3500m}
+  query:
+    memory_limit: 1GB
+    temp_directory: /var/tmp
+    spill_compression: lz4_frame
+    max_concurrent_queries: 0
+    timeout: 30s
+    target_partitions: 2
+    workers: 2
+  output_level: verbose
+  mcp: {allowed_hosts: ["*"]}
+  ready_state: on_registration
+"""
+
+
+def test_every_key_of_runtime(tmp_path: Path) -> None:
+    found = pod(tmp_path, RUNTIME)
+    assert found.warnings == ()
+    assert found.runtime == Runtime(
+        http_bind_address="0.0.0.0:8091",
+        flight_bind_address="[::1]:0",
+        auth=ApiKeyAuth(enabled=False, keys=("a:rw", "${secrets:B}")),
+        dataset_load_parallelism=3,
+        sql_results=ResultsCacheConfig(
+            enabled=False,
+            max_size=1024**3,
+            item_ttl=10.0,
+            eviction_policy="tiny_lfu",
+            cache_key_type="sql",
+            encoding="zstd",
+            hashing_algorithm="siphash",
+            stale_while_revalidate_ttl=300.0,
+            warmup="on_first_refresh",
+        ),
+        params={"geo": "us", "http_max_concurrent_requests": "5", "on": "true"},
+        shutdown_timeout=90.0,
+        tls=Tls(True, certificate_file=Path("cert.pem"), key="${secrets:KEY}"),
+        cors=Cors(True, ("http://localhost",)),
+        query=QueryLimits(10**9, Path("/var/tmp"), "lz4_frame", 0, 30.0, 2, 2),
+        flight=FlightLimits(16_000_000, do_put_rate_limit_enabled=False, ipc_compression="zstd"),
+        telemetry=TelemetryConfig(
+            enabled=False,
+            user_agent_collection="disabled",
+            properties={"site": "edge-1"},
+            metric_prefix="caraway.",
+            otel_exporter=OtelExporter("otel:4317", False, 5.0, ("a", "b"), {"x-key": "1"}),
+        ),
+        task_history=TaskHistory(False, "truncated", "explain analyze", 0.005, 0.01, 86400.0, 60.0),
+        metrics={"a": True, "b": False},
+        cpu_cores=3.5,
+        tracing=Tracing(True, "http://z:9411/api/v2/spans"),
+        mcp_allowed_hosts=("*",),
+        output_level="verbose",
+        ready_state=ReadyState.ON_REGISTRATION,
+    )
+
+
+def test_the_defaults_are_those_of_the_reference(tmp_path: Path) -> None:
+    found = pod(
+        tmp_path, "datasets: [{from: spice.ai/a.b, name: x, acceleration: {}}]\nviews: [{name: v, sql: select 1}]\n"
+    )
+    assert found == Spicepod(
+        "app",
+        "v2",
+        tmp_path,
+        datasets=(Dataset("x", FromUri("spice.ai", "a.b", "spice.ai/a.b"), acceleration=Acceleration()),),
+        views=(View("v", "select 1"),),
+    )
+    runtime, acceleration = found.runtime, Acceleration()
+    assert (runtime.shutdown_timeout, runtime.sql_results.max_size, runtime.sql_results.item_ttl) == (30.0, 2**27, 1.0)
+    assert (runtime.task_history.retention_period, runtime.task_history.retention_check_interval) == (28800.0, 900.0)
+    assert (acceleration.engine, acceleration.mode) == (Engine.ARROW, StorageMode.MEMORY)
+    assert (acceleration.refresh_mode, acceleration.refresh_retry_enabled) == (RefreshMode.FULL, True)
+    assert found.secrets == (SecretStoreDecl("env", "env"),)
+
+
+DATASET = """
+secrets:
+- {from: env, name: env}
+- {from: "file:x", name: creds, params: {path: /run/secrets}}
+datasets:
+- from: spice.ai:https://core.example.com:50051
+  name: Sales.Orders
+  description: All orders
+  metadata: {owner: ops, tags: [a, 1, null], _location: enabled}
+  columns:
+  - {name: id, type: bigint not null, description: The key, metadata: {json_object: "*"}}
+  access: read
+  params: {spiceai_api_key: "${creds:KEY}", max_message_size: 16MB}
+  has_metadata_table: true
+  replication: {enabled: true}
+  time_column: at
+  time_format: unix_millis
+  time_partition_column: day
+  time_partition_format: date
+  dependsOn: [other]
+  on_schema_change: append_new_columns
+  ready_state: on_registration
+  metrics: [{name: m, enabled: false}]
+  check_availability: disabled
+  acceleration:
+    enabled: true
+    engine: sqlite
+    mode: file_update
+    refresh_mode: append
+    refresh_check_interval: 30s
+    refresh_sql: SELECT id, at FROM sales.orders WHERE id > 5
+    refresh_data_window: 7d
+    refresh_append_overlap: 5m
+    refresh_retry_enabled: false
+    refresh_retry_max_attempts: 4
+    refresh_on_startup: always
+    refresh_jitter_enabled: true
+    refresh_jitter_max: 10s
+    retention_check_enabled: true
+    retention_period: 30d
+    retention_sql: DELETE FROM sales.orders WHERE id < 3
+    retention_check_interval: 1h
+    on_zero_results: use_source
+    primary_key: (id, at)
+    indexes: {"(b, c)": unique, d: enabled}
+    on_conflict: {"(at, id)": upsert_dedup_by_row_id}
+    params: {sqlite_file: x.db, acceptable_lag: 5m, query_federation: disabled}
+    metrics: [{name: n}]
+    write_mode: write_through
+"""
+
+
+def test_every_key_of_a_dataset(tmp_path: Path) -> None:
+    found = pod(tmp_path, DATASET)
+    assert found.warnings == ()
+    assert found.secrets[1] == SecretStoreDecl("creds", "file", "x", {"path": "/run/secrets"})
+    assert found.datasets[0] == Dataset(
+        name="sales.orders",
+        from_=FromUri("spice.ai", "https://core.example.com:50051", "spice.ai:https://core.example.com:50051"),
+        description="All orders",
+        metadata={"owner": "ops", "tags": '["a", "1", null]', "_location": "enabled"},
+        columns=(ColumnDecl("id", "bigint not null", "The key", {"json_object": "*"}),),
+        access=Access.READ,
+        params={"spiceai_api_key": "${creds:KEY}", "max_message_size": "16MB"},
+        time_column=TimeColumn("at", TimeFormat.UNIX_MILLIS),
+        time_partition_column=TimeColumn("day", TimeFormat.DATE),
+        acceleration=Acceleration(
+            engine=Engine.SQLITE,
+            mode=StorageMode.FILE_UPDATE,
+            refresh_mode=RefreshMode.APPEND,
+            refresh_check_interval=30.0,
+            refresh_sql=RefreshSql(
+                "SELECT id, at FROM sales.orders WHERE id > 5", ("id", "at"), Compare("id", ">", Literal(5, "int64"))
+            ),
+            refresh_data_window=604800.0,
+            refresh_append_overlap=300.0,
+            refresh_retry_enabled=False,
+            refresh_retry_max_attempts=4,
+            refresh_on_startup=RefreshOnStartup.ALWAYS,
+            refresh_jitter_enabled=True,
+            refresh_jitter_max=10.0,
+            retention_check_enabled=True,
+            retention_period=2592000.0,
+            retention_sql=Compare("id", "<", Literal(3, "int64")),
+            retention_check_interval=3600.0,
+            on_zero_results=OnZeroResults.USE_SOURCE,
+            primary_key=("id", "at"),
+            indexes=(Index(("b", "c"), unique=True), Index(("d",))),
+            on_conflict=OnConflict.UPSERT_LAST,
+            on_conflict_columns=("at", "id"),
+            params={"sqlite_file": "x.db"},
+            acceptable_lag=300.0,
+            query_federation=False,
+            metrics={"n": True},
+        ),
+        has_metadata_table=True,
+        ready_state=ReadyState.ON_REGISTRATION,
+        on_schema_change=OnSchemaChange.APPEND_NEW_COLUMNS,
+        replication_enabled=True,
+        check_availability="disabled",
+        depends_on=("other",),
+        metrics={"m": False},
+    )
+
+
+def test_what_is_written_to_is_not_refreshed_and_always_stored(tmp_path: Path) -> None:
+    text = "datasets: [{from: 'memory:m', name: m, access: read_write, columns: [{name: a, type: int}]%s}]\n"
+    plain = pod(tmp_path, text % "").datasets[0]
+    assert plain.acceleration == Acceleration(refresh_mode=RefreshMode.DISABLED)
+    stored = (
+        pod(tmp_path, text % ", acceleration: {engine: sqlite, mode: file, primary_key: a}").datasets[0].acceleration
+    )
+    assert stored is not None
+    assert (stored.refresh_mode, stored.engine, stored.primary_key) == (RefreshMode.DISABLED, Engine.SQLITE, ("a",))
+
+
+def test_a_conflict_may_drop_on_every_key_at_once(tmp_path: Path) -> None:
+    block = "{primary_key: a, indexes: {b: unique}, on_conflict: {a: drop, b: drop}}"
+    found = (
+        pod(tmp_path, f"datasets: [{{from: synthetic:x, name: x, acceleration: {block}}}]\n").datasets[0].acceleration
+    )
+    assert found is not None
+    assert (found.on_conflict, found.on_conflict_columns) == (OnConflict.DROP, ("a",))
+
+
+def test_views_take_their_sql_from_the_file_that_they_name(tmp_path: Path) -> None:
+    (tmp_path / "v.sql").write_text("select 2\n")
+    text = """
+    views:
+    - {name: V, sql_ref: v.sql, description: d, metadata: {a: b}, columns: [{name: c}], ready_state: on_registration,
+       dependsOn: [t], acceleration: {engine: parquet, mode: file, refresh_cron: "0 * * * *"}}
+    """
+    view = pod(tmp_path, text.replace("\n    ", "\n")).views[0]
+    acceleration = Acceleration(engine=Engine.PARQUET, mode=StorageMode.FILE, refresh_cron="0 * * * *")
+    assert view == View(
+        "v", "select 2\n", "d", {"a": "b"}, (ColumnDecl("c"),), acceleration, ReadyState.ON_REGISTRATION, ("t",)
+    )
+
+
+def test_references_are_read_beside_the_pod_and_relative_to_themselves(tmp_path: Path) -> None:
+    for folder, name, text in (
+        ("sets/a", "dataset.yaml", "from: synthetic:a\nname: a\ndependsOn: [z]\n"),
+        ("sets/b", "dataset.yml", "from: synthetic:b\nname: b\n"),
+        ("v", "view.yaml", "name: v\nsql_ref: v.sql\n"),
+        ("v", "v.sql", "select 3"),
+    ):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / name).write_text(text)
+    found = pod(tmp_path, "datasets: [{ref: sets/a, dependsOn: [y]}, {ref: sets/b}]\nviews: [{ref: v}]\n")
+    assert [(dataset.name, dataset.depends_on) for dataset in found.datasets] == [("a", ("y", "z")), ("b", ())]
+    assert found.views == (View("v", "select 3"),)
+
+
+def test_names_of_files(tmp_path: Path) -> None:
+    (tmp_path / "spicepod.yml").write_text(HEAD.replace("app", "yml"))
+    (tmp_path / "other.conf").write_text(HEAD.replace("app", "other"))
+    assert load(tmp_path).name == "yml"
+    assert load(tmp_path / "other.conf").name == "other"
+    (tmp_path / "spicepod.yaml").write_text("\ufeff" + HEAD.replace("v2", "v1"), encoding="utf-8")
+    assert (load(tmp_path).name, load(tmp_path).version, load(tmp_path).directory) == ("app", "v1", tmp_path)
+
+
+def test_overrides_replace_and_add_values_below_runtime(tmp_path: Path) -> None:
+    text = "runtime: {task_history: &t {enabled: true, captured_output: none}, query: {workers: 1, timeout: 5s}}\n"
+    overrides = (
+        "task_history.captured_output=truncated",
+        "runtime.query.timeout=10s",
+        "query.workers=2",
+        "query.workers=3",
+        "caching.sql_results.enabled=false",
+        "cors.allowed_origins=[a, b]",
+        "metrics=",
+    )
+    runtime = pod(tmp_path, text, *overrides).runtime
+    assert runtime.task_history == TaskHistory(captured_output="truncated")
+    assert runtime.query == QueryLimits(timeout=10.0, workers=3)
+    assert runtime.sql_results == ResultsCacheConfig(enabled=False)
+    assert runtime.cors.allowed_origins == ("a", "b")
+
+
+YAML_1_2 = [
+    ("on", "on"),
+    ("yes", "yes"),
+    ("1:30", "1:30"),
+    ("0o17", "0o17"),
+    ("1_000", "1_000"),
+    ("2026-01-01", "2026-01-01"),
+]
+
+
+@pytest.mark.parametrize(("written", "read"), YAML_1_2)
+def test_scalars_are_text_unless_a_key_wants_something_else(tmp_path: Path, written: str, read: str) -> None:
+    assert pod(tmp_path, f"metadata: {{a: {written}}}\n").metadata == {"a": read}
+
+
+def test_anchors_may_repeat_a_block(tmp_path: Path) -> None:
+    text = """
+datasets:
+- {from: synthetic:a, name: a, acceleration: &fast {refresh_check_interval: 5s}}
+- {from: synthetic:b, name: b, acceleration: *fast}
+"""
+    first, second = pod(tmp_path, text).datasets
+    assert first.acceleration == second.acceleration == Acceleration(refresh_check_interval=5.0)
+
+
+CASES = (Path(__file__).parent / "odd_pods.txt").read_text(encoding="utf-8").partition("## warning\n")[2].strip("\n")
+
+
+@pytest.mark.parametrize("case", CASES.split("\n\n"))
+def test_what_loads_but_deserves_a_word(tmp_path: Path, case: str) -> None:
+    lines = case.split("\n")
+    text = "".join(f"{line}\n" for line in lines if not line.startswith("=> "))
+    assert sorted(warnings(tmp_path, text)) == sorted(line[3:] for line in lines if line.startswith("=> "))
+
+
+def test_deprecated_keys_do_what_they_did(tmp_path: Path) -> None:
+    runtime = pod(tmp_path, "runtime: {memory_limit: 1GB, temp_directory: /a, query: {temp_directory: /b}}\n").runtime
+    assert (runtime.query.memory_limit, runtime.query.temp_directory) == (10**9, Path("/b"))
+    old = "results_cache: {enabled: true, cache_max_size: 64MiB, eviction_policy: lru, item_ttl: 5s}"
+    former = ResultsCacheConfig(max_size=64 * 1024**2, item_ttl=5.0)
+    assert pod(tmp_path, f"runtime: {{{old}}}\n").runtime.sql_results == former
+    both = f"runtime: {{{old}, caching: {{sql_results: {{item_ttl: 7s}}}}}}\n"
+    assert pod(tmp_path, both).runtime.sql_results == ResultsCacheConfig(item_ttl=7.0)
+    block = "ready_state: on_load, acceleration: {enabled: false, ready_state: on_registration}"
+    dataset = pod(tmp_path, f"datasets: [{{name: a, mode: read, {block}}}]\n").datasets[0]
+    assert (dataset.access, dataset.acceleration, dataset.ready_state) == (
+        Access.READ,
+        None,
+        ReadyState.ON_REGISTRATION,
+    )
+    cayenne = (
+        pod(tmp_path, "datasets: [{name: a, acceleration: {engine: cayenne, mode: file}}]\n").datasets[0].acceleration
+    )
+    assert cayenne == Acceleration(engine=Engine.PARQUET, mode=StorageMode.FILE)
+    assert pod(tmp_path, "runtime: {auth: {api_key: {keys: [k]}}}\n").runtime.auth == ApiKeyAuth(keys=("k",))
+
+
+def test_catalogs_and_dependencies_are_carried(tmp_path: Path) -> None:
+    found = pod(
+        tmp_path, "catalogs: [{from: 'spice.ai:x', name: c, params: {spiceai_region: r}}]\ndependencies: [a/b]\n"
+    )
+    assert found.catalogs == (CatalogDecl("c", FromUri("spice.ai", "x", "spice.ai:x"), {"spiceai_region": "r"}),)
+    assert found.dependencies == ("a/b",)
+
+
+def test_defaults_of_caching_are_those_of_the_user(tmp_path: Path) -> None:
+    assert Caching() == Caching(0.0, 0.0, 0.0, None, None)
+    assert replace(Caching(), stale_if_error=math.inf) != Caching()
+
+
+SIDECAR = """
+runtime:
+  http:
+    bind_address: 127.0.0.1:8090 # localhost-only, sidecar talks to the app
+datasets:
+- from: spice.ai:https://upstream-spice.spiceai.svc.cluster.local:50051
+  name: orders
+  time_column: updated_at
+  params:
+    spiceai_api_key: ${secrets:SIDECAR_API_KEY}
+    spiceai_tls_ca_certificate_file: /etc/spice/cluster-ca.pem
+  acceleration:
+    enabled: true
+    refresh_mode: append
+    refresh_check_interval: 30s
+- from: spice.ai:https://core.example.com:50051
+  name: historical_orders
+"""
+
+
+def test_a_sidecar_as_users_write_it(tmp_path: Path) -> None:
+    found = pod(tmp_path, SIDECAR)
+    assert found.warnings == ()
+    assert found.runtime.http_bind_address == "127.0.0.1:8090"
+    assert found.datasets[1].acceleration is None
