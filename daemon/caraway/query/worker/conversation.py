@@ -111,12 +111,12 @@ class _Conversation:
             again = await _thread(session.bring, planned, snapshots, running)
             if again:
                 await _thread(session.replace, again, await self._resolve(again), running)
-        batches, schema = await _thread(session.start, ask.sql, ask.parameters, planned, running)
+        schema = await _thread(session.start, ask.sql, ask.parameters, planned, running)
         await self._send_schema(schema)
         form, joined = encoder(ask.format, schema), Coalescer()
         await self._send_all(form.start())
-        async for batch in batches:
-            if (ready := joined.add(batch.to_pyarrow())) is not None:
+        while (batch := await _next_batch(running)) is not None:
+            if (ready := joined.add(batch)) is not None:
                 await self._send_all(form.batch(ready))
         if (rest := joined.flush()) is not None:
             await self._send_all(form.batch(rest))
@@ -152,9 +152,17 @@ async def _thread(fn: Callable[..., T], *args: object) -> T:
         raise
 
 
+async def _next_batch(running: Running) -> pa.RecordBatch | None:
+    if running.stream is None:
+        raise RuntimeError("the query was not started")
+    try:
+        return (await anext(running.stream)).to_pyarrow()
+    except StopAsyncIteration:
+        return None
+
+
 async def _stopped(running: Running) -> None:
     """Return when no operator runs any more. If that takes too long, the daemon kills this process."""
-    if running.frame is None:
-        return
-    while not is_still(running.frame):  # noqa: ASYNC110 - the engine gives no event for it
+    running.stream = None
+    while not is_still(running):  # noqa: ASYNC110 - the engine gives no event for it
         await asyncio.sleep(_STILL_POLL)

@@ -1,12 +1,11 @@
 """DataFusion as the worker uses it: sessions with one memory pool, two plannings a query, a proof that one stopped."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
-from datafusion.record_batch import RecordBatchStream
+from datafusion.record_batch import RecordBatch
 
 from caraway.core.pushdown import requests
 from caraway.errors import QueryError, QueryFailure
@@ -26,9 +25,6 @@ _OPTIONS = {
 }
 
 
-Stream: TypeAlias = tuple[RecordBatchStream, pa.Schema]
-
-
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A query planned over empty tables: what it returns and what it reads."""
@@ -42,9 +38,14 @@ class Planned:
 
 @dataclass(slots=True)
 class Running:
-    """What a query holds while it runs; `frame` from the start of its execution."""
+    """What a query holds while it runs; `frame` and `stream` from the start of its execution.
+
+    `stream` is the binding's own object, and stands nowhere else: the wrapper's coroutine would stay in the traceback
+    of a cancellation, hold the stream, and so keep the query running.
+    """
 
     frame: DataFrame | None = None
+    stream: AsyncIterator[RecordBatch] | None = None
     opened: list[Opened] = field(default_factory=list)
 
 
@@ -109,16 +110,16 @@ class Session:
                 return True
         return False
 
-    def start(self, sql: str, parameters: Parameters, planned: Planned, running: Running) -> Stream:
-        """Start the query over the real tables, or over nothing but the engine's own; `running.frame` from then on."""
+    def start(self, sql: str, parameters: Parameters, planned: Planned, running: Running) -> pa.Schema:
+        """Start the query over the real tables, or over nothing but the engine's own; the schema of its rows."""
         if not planned.tables:
             self._running_names.reset(self.names)
         for name in planned.views:
             self._running_names.real[name] = self._running.sql(self.names.views[name].sql).into_view()
         frame = _sql(self._running, sql, parameters)
-        stream = frame.execute_stream()
+        running.stream = frame.execute_stream().rbs
         running.frame = frame
-        return stream, frame.schema()
+        return frame.schema()
 
     def table_schema(self, name: str) -> pa.Schema:
         """The schema of a table or view; QueryError NOT_FOUND."""
@@ -155,13 +156,15 @@ def _sql(context: SessionContext, sql: str, parameters: Parameters) -> DataFrame
     return context.sql_with_options(text, options, values)
 
 
-def is_still(frame: DataFrame) -> bool:
-    """Whether no operator of an executed query runs any more.
+def is_still(running: Running) -> bool:
+    """Whether no operator of a query runs any more, once its stream was dropped.
 
     Dropping a stream only asks its tasks to stop; a join that never yields goes on. Each operator's metrics hold when
     its stream started and, once dropped, when it ended (BaselineMetrics), which is the one sign that Python can see.
     """
-    return all(_ended(metrics) for _, metrics in frame.execution_plan().collect_metrics())
+    if running.frame is None:
+        return True
+    return all(_ended(metrics) for _, metrics in running.frame.execution_plan().collect_metrics())
 
 
 def _ended(metrics: object) -> bool:

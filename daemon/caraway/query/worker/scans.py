@@ -84,7 +84,7 @@ def _walk(plan: LogicalPlan, condition: Expr | None, schemas: Mapping[str, pa.Sc
     node = plan.to_variant()
     if isinstance(node, nodes.TableScan):
         yield _reading(node, condition, schemas)
-    below = node.predicate() if isinstance(node, nodes.Filter) else None
+    below = Expr(node.predicate()) if isinstance(node, nodes.Filter) else None
     for child in plan.inputs():
         yield from _walk(child, below, schemas)
 

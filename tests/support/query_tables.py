@@ -1,0 +1,114 @@
+"""ports.Tables over files that a test wrote."""
+
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from caraway.errors import QueryError, QueryFailure
+from caraway.latest import Latest
+from caraway.model import (
+    OFFSET_COLUMN,
+    ArrowFiles,
+    Catalog,
+    IpcTail,
+    ParquetFiles,
+    ScanRequest,
+    Snapshot,
+    SnapshotData,
+    TableInfo,
+    ViewInfo,
+)
+
+
+def info(name: str, schema: pa.Schema, **more: object) -> TableInfo:
+    return TableInfo(name, schema.serialize().to_pybytes(), **more)
+
+
+def snapshot(data: SnapshotData) -> Snapshot:
+    return Snapshot("epoch", 1, 0, 0, 0, None, data)
+
+
+class FileTables:
+    """`sources` answer where a scan says from_source; `pins` is how many snapshots are held now."""
+
+    def __init__(self, *views: ViewInfo) -> None:
+        self.catalog = Latest(Catalog(1, (), views))
+        self.data: dict[str, SnapshotData] = {}
+        self.sources: dict[str, SnapshotData] = {}
+        self.not_ready: set[str] = set()
+        self.scans: list[ScanRequest] = []
+        self.pins = 0
+
+    def add(self, name: str, schema: pa.Schema, data: SnapshotData, **more: object) -> None:
+        catalog = self.catalog.value
+        self.data[name] = data
+        self.catalog.publish(Catalog(catalog.version + 1, (*catalog.tables, info(name, schema, **more)), catalog.views))
+
+    @asynccontextmanager
+    async def resolve(self, scans: Sequence[ScanRequest]):
+        self.scans.extend(scans)
+        for scan in scans:
+            if scan.table in self.not_ready:
+                raise QueryError(
+                    f"Acceleration not ready; loading initial data for {scan.table}", QueryFailure.NOT_READY
+                )
+        self.pins += len(scans)
+        try:
+            yield [snapshot((self.sources if scan.from_source else self.data)[scan.table]) for scan in scans]
+        finally:
+            self.pins -= len(scans)
+
+
+def arrow_files(directory: Path, table: pa.Table, name: str = "t", files: int = 1) -> ArrowFiles:
+    paths = []
+    share = -(-table.num_rows // files) or 1
+    for number in range(files):
+        path = directory / f"{name}-{number}.arrow"
+        piece = table.slice(number * share, share)
+        with pa.ipc.new_file(path, piece.schema) as writer:
+            writer.write_table(piece)
+        paths.append(path)
+    return ArrowFiles(tuple(paths))
+
+
+def with_offsets(table: pa.Table, start: int = 0) -> pa.Table:
+    return table.append_column(OFFSET_COLUMN, pa.array(range(start, start + table.num_rows), pa.int64()))
+
+
+def parquet_files(
+    directory: Path, table: pa.Table, *, parts: int = 2, tail: int = 0, hidden: Sequence[int] = (), name: str = "p"
+) -> ParquetFiles:
+    """The table as parts, its last `tail` rows in a write-ahead file with garbage after the committed length."""
+    whole = with_offsets(table)
+    body, rest = whole.slice(0, whole.num_rows - tail), whole.slice(whole.num_rows - tail)
+    paths = []
+    share = -(-body.num_rows // parts) or 1
+    for number in range(parts):
+        paths.append(directory / f"{name}-{number}.parquet")
+        pq.write_table(body.slice(number * share, share), paths[-1], row_group_size=65_536, write_page_index=True)
+    return ParquetFiles(
+        tuple(paths), _tails(directory / f"{name}-tail", rest), _hidden(directory / f"{name}-gone", hidden)
+    )
+
+
+def _tails(path: Path, rest: pa.Table) -> tuple[IpcTail, ...]:
+    if not rest.num_rows:
+        return ()
+    with path.open("wb") as file, pa.ipc.new_stream(file, rest.schema) as writer:
+        for batch in rest.to_batches(max_chunksize=3):
+            writer.write_batch(batch)
+        length = file.tell()
+        writer.write_batch(rest.to_batches()[0])  # written, not committed
+    return (IpcTail(path, length),)
+
+
+def _hidden(path: Path, offsets: Sequence[int]) -> Path | None:
+    if not offsets:
+        return None
+    gone = pa.table({"offset": pa.array(offsets, pa.int64())})
+    with pa.ipc.new_file(path, gone.schema) as writer:
+        writer.write_table(gone)
+    return path
