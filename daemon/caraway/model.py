@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -225,6 +225,8 @@ class DatasetStatus:
     """Rows staged by the refresh that runs."""
     rate: float = 0.0
     """Rows a second of the refresh that runs, or of the last one."""
+    activity: str = ""
+    """What is being done now, for humans: connecting, waiting for a turn, loading; empty: nothing."""
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------
@@ -337,4 +339,3 @@ class Endpoints:
     http: str | None = None
     flight: str | None = None
     metrics: str | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)

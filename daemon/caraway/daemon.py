@@ -1,0 +1,405 @@
+"""The composition root: a spicepod becomes one supervised daemon. Concrete adapters are named here alone.
+
+ring 0   datasets (quarantined when they keep crashing), the catalog
+ring 1   the query actor and its worker
+ring 2   servers: they stop first, and drain for up to `runtime.shutdown_timeout`
+"""
+
+import fcntl
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import trio
+
+from caraway import __version__
+from caraway.accelerators.open import open_accelerator
+from caraway.accelerators.storage import StorageSpec
+from caraway.config.load import load
+from caraway.config.model import Acceleration, Dataset, FromUri, ReadyState, Spicepod, View
+from caraway.config.params import ConnectorParams
+from caraway.core.readiness import pod_ready
+from caraway.dataset.actor import DatasetActor
+from caraway.dataset.settings import load_permits
+from caraway.dataset.spool import Spool
+from caraway.dataset.tables import DatasetTables
+from caraway.errors import ConfigError, StoreError
+from caraway.events import AllReady, ConfigWarned, DaemonStarted, ServerListening
+from caraway.flight.client import FlightPool
+from caraway.island import Island, open_island
+from caraway.latest import Latest
+from caraway.model import Endpoints, ViewInfo
+from caraway.ports import Connect, Emit, OpenStore, Source
+from caraway.query.actor import QueryActor
+from caraway.query.view import ViewSource
+from caraway.secrets import Secrets, open_store
+from caraway.servers.api.app import create_app
+from caraway.servers.auth import Authenticator
+from caraway.servers.flight.server import FlightServer, ServerIdentity
+from caraway.servers.http1.server import HttpServer
+from caraway.servers.identity import read_identity, ssl_context
+from caraway.servers.metrics import create_metrics_app
+from caraway.servers.services import Component, Readiness, Services
+from caraway.supervise import Child, GiveUp, Ring, bare, supervise
+
+HTTP_ADDRESS = "127.0.0.1:8090"
+FLIGHT_ADDRESS = "127.0.0.1:50051"
+DATA_DIRECTORY = ".caraway"
+"""Beside the spicepod, where `--data-dir` does not say otherwise."""
+
+SPOOL_BYTES = 4 * 1024**3
+"""What the answers of sources that are queried right now may take on disk, all together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How `caraway run` was called; an address is `host:port`, port 0 picks one, None is the pod's or the default."""
+
+    pod_path: Path
+    http: str | None = None
+    flight: str | None = None
+    metrics: str | None = None
+    data_dir: Path | None = None
+    runtime_overrides: tuple[str, ...] = ()
+    verbosity: int = 0
+
+
+async def run_daemon(
+    options: Options,
+    emit: Emit,
+    *,
+    stopping: trio.Event | None = None,
+    task_status: trio.TaskStatus["Daemon"] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a pod until `stopping` is set, or without one until SIGTERM or SIGINT; then drain, commit and return.
+
+    Started with the daemon once its servers listen. ConfigError, StoreError before that; a bug is raised at the end.
+    """
+    pod = load(options.pod_path, options.runtime_overrides)
+    asked = stopping or trio.Event()
+    with _bare_errors(), _locked(options.data_dir or pod.directory / DATA_DIRECTORY) as data:
+        async with open_island() as island, trio.open_nursery() as nursery:
+            if stopping is None:
+                await nursery.start(_stop_on_signals, asked)
+            await Daemon(pod, options, data, emit, island).run(asked, task_status=task_status)
+            nursery.cancel_scope.cancel()
+
+
+class Daemon:
+    """One pod at work. `datasets` are its accelerated and federated tables by name, accelerated views included."""
+
+    def __init__(self, pod: Spicepod, options: Options, data: Path, emit: Emit, island: Island) -> None:
+        self.pod = pod
+        self.endpoints = Latest(Endpoints())
+        self._options = options
+        self._data = data
+        self._emit = emit
+        self._stopping = False
+        self._secrets = Secrets({decl.name: open_store(decl.store, decl.params, pod.directory) for decl in pod.secrets})
+        self._pool = FlightPool(island)
+        self._spool = Spool((pod.runtime.query.temp_directory or data) / "spool", SPOOL_BYTES)
+        self._permits = load_permits(pod.runtime.dataset_load_parallelism)
+        views = [view for view in pod.views if view.acceleration is None]
+        self.datasets: Mapping[str, DatasetActor] = {config.name: self._dataset(config) for config in self._configs()}
+        self._tables = DatasetTables(self.datasets, [ViewInfo(view.name, view.sql, view.description) for view in views])
+        self.query = QueryActor(self._tables, pod.runtime.query, emit)
+        self.services = Services(
+            pod=pod,
+            engine=self.query,
+            datasets=self.datasets,
+            endpoints=self.endpoints,
+            readiness=self.readiness,
+            authenticator=Authenticator(pod.runtime.auth, self._secrets.resolve),
+            emit=emit,
+            shutting_down=lambda: self._stopping,
+        )
+        identity = read_identity(pod.runtime.tls, pod.directory, self._secrets.resolve)
+        self._servers = _Servers(self.services, options, island, identity=identity, bound=self._bound)
+
+    async def run(
+        self, stopping: trio.Event, *, task_status: trio.TaskStatus["Daemon"] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until `stopping` is set."""
+        self._emit(DaemonStarted(self.pod.name, __version__))
+        for warning in self.pod.warnings:
+            self._emit(ConfigWarned(warning))
+        grace = self.pod.runtime.shutdown_timeout
+        rings = [
+            Ring(tuple(self._dataset_children())),
+            Ring((Child("query", self.query.run),)),
+            Ring(tuple(self._servers.children(grace)), grace),
+        ]
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._note_stopping, stopping)
+                await nursery.start(partial(supervise, rings, stopping=stopping, emit=self._emit))
+                self._write_endpoints()
+                task_status.started(self)
+                nursery.start_soon(self._announce_ready)
+                await stopping.wait()
+        finally:
+            self._endpoints_file.unlink(missing_ok=True)
+
+    def readiness(self) -> Readiness:
+        """What `/v1/ready` answers."""
+        components = tuple(
+            Component(name, _kind(actor.config), actor.status.value.ready, _detail(actor))
+            for name, actor in self.datasets.items()
+        )
+        states = ((actor.status.value.state, actor.status.value.ready) for actor in self.datasets.values())
+        on_load = self.pod.runtime.ready_state is ReadyState.ON_LOAD
+        return Readiness(pod_ready(states, on_load=on_load, stopping=self._stopping), components)
+
+    # --- composition -------------------------------------------------------------------------------------------------
+
+    def _configs(self) -> Iterator[Dataset]:
+        yield from self.pod.datasets
+        yield from (_view_dataset(view) for view in self.pod.views if view.acceleration is not None)
+
+    def _dataset(self, config: Dataset) -> DatasetActor:
+        return DatasetActor(
+            config,
+            self._connect(config),
+            self._store(config),
+            emit=self._emit,
+            permits=self._permits,
+            spool=self._spool,
+        )
+
+    def _connect(self, config: Dataset) -> Connect:
+        params = ConnectorParams(config.params, self._secrets, config.name)
+        match config.from_.connector:
+            case "spice.ai":
+                return partial(_open_spice, config, params, self._pool, self.pod)
+            case "file":
+                return partial(_open_file, config, params, self.pod.directory)
+            case "synthetic":
+                return partial(_open_synthetic, config, params)
+            case "memory":
+                return partial(_open_memory, config)
+            case "view":
+                return partial(self._open_view, config)
+            case unknown:  # the loader knows this list
+                raise ConfigError(f"dataset {config.name}: no connector {unknown!r}")
+
+    async def _open_view(self, config: Dataset) -> Source:
+        return ViewSource(self.query, config.name, config.from_.path)
+
+    def _store(self, config: Dataset) -> OpenStore | None:
+        acceleration = config.acceleration
+        if acceleration is None:
+            return None
+        return partial(open_accelerator, self._storage(config, acceleration))
+
+    def _storage(self, config: Dataset, acceleration: Acceleration) -> StorageSpec:
+        return StorageSpec(
+            name=config.name,
+            directory=self._data / "datasets" / config.name,
+            engine=acceleration.engine,
+            mode=acceleration.mode,
+            primary_key=acceleration.primary_key,
+            on_conflict=acceleration.on_conflict,
+            indexes=acceleration.indexes,
+            time=config.time_column,
+            params=acceleration.params,
+        )
+
+    def _dataset_children(self) -> Iterator[Child]:
+        yield Child("catalog", _started(self._tables.run))
+        for name, actor in self.datasets.items():
+            yield Child(f"dataset {name}", actor.run, GiveUp.QUARANTINE, crashed=actor.crashed)
+
+    # --- what it tells -----------------------------------------------------------------------------------------------
+
+    async def _note_stopping(self, stopping: trio.Event) -> None:
+        await stopping.wait()
+        self._stopping = True
+
+    async def _announce_ready(self) -> None:
+        for actor in self.datasets.values():
+            await actor.status.wait_until(lambda status: status.ready)
+        self._emit(AllReady())
+
+    def _bound(self, server: str, address: str) -> None:
+        self.endpoints.publish(replace(self.endpoints.value, **{server: address}))
+        self._emit(ServerListening(server, address))
+
+    @property
+    def _endpoints_file(self) -> Path:
+        return self._data / "endpoints.json"
+
+    def _write_endpoints(self) -> None:
+        """Whole or not at all: others wait for the file."""
+        draft = self._endpoints_file.with_suffix(".new")
+        draft.write_bytes(orjson.dumps(asdict(self.endpoints.value)))
+        draft.replace(self._endpoints_file)
+
+
+class _Servers:
+    """The doors, as children to supervise: a restarted one binds the port that it had."""
+
+    def __init__(
+        self,
+        services: Services,
+        options: Options,
+        island: Island,
+        *,
+        identity: ServerIdentity | None,
+        bound: Callable[[str, str], None],
+    ) -> None:
+        self._services = services
+        self._options = options
+        self._island = island
+        self._bound = bound
+        self._drains: dict[str, Callable[[float], None]] = {}
+        self._identity = identity
+
+    def children(self, grace: float) -> Iterator[Child]:
+        yield self._child("http", self._http, grace)
+        yield self._child("flight", self._flight, grace)
+        if self._metrics_address is not None:
+            yield self._child("metrics", self._metrics, grace)
+
+    def _child(self, name: str, make: Callable[[], Any], grace: float) -> Child:
+        return Child(f"{name} server", partial(self._serve, name, make), stop=partial(self._drain, name, grace))
+
+    async def _serve(
+        self, name: str, make: Callable[[], Any], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        server = make()
+        self._drains[name] = server.drain
+        async with trio.open_nursery() as nursery:
+            self._bound(name, await nursery.start(server.run, self._address(name)))
+            task_status.started()
+
+    def _drain(self, name: str, grace: float) -> None:
+        self._drains[name](grace)
+
+    def _address(self, name: str) -> str:
+        """Where it was bound before, or where it is to be bound."""
+        bound: str | None = getattr(self._services.endpoints.value, name)
+        runtime = self._services.pod.runtime
+        asked = {
+            "http": self._options.http or runtime.http_bind_address or HTTP_ADDRESS,
+            "flight": self._options.flight or runtime.flight_bind_address or FLIGHT_ADDRESS,
+            "metrics": self._metrics_address or "",
+        }
+        return bound or asked[name]
+
+    @property
+    def _metrics_address(self) -> str | None:
+        return self._options.metrics or self._services.pod.runtime.metrics_bind_address
+
+    def _http(self) -> HttpServer:
+        tls = ssl_context(self._identity) if self._identity is not None else None
+        return HttpServer(create_app(self._services), emit=self._services.emit, tls=tls)
+
+    def _flight(self) -> FlightServer:
+        services = self._services
+        return FlightServer(
+            services.engine,
+            services.authenticator,
+            self._island,
+            limits=services.pod.runtime.flight,
+            emit=services.emit,
+            identity=self._identity,
+        )
+
+    def _metrics(self) -> HttpServer:
+        return HttpServer(create_metrics_app(self._services), emit=self._services.emit)
+
+
+async def _open_spice(config: Dataset, params: ConnectorParams, pool: FlightPool, pod: Spicepod) -> Source:
+    from caraway.connectors.spice.open import open_spice_source
+
+    limit = pod.runtime.flight.max_message_size
+    return await open_spice_source(config, params, pool, directory=pod.directory, max_message_size=limit)
+
+
+async def _open_file(config: Dataset, params: ConnectorParams, directory: Path) -> Source:
+    from caraway.connectors.file.source import open_file_source
+
+    return await open_file_source(config, params, directory=directory)
+
+
+async def _open_synthetic(config: Dataset, params: ConnectorParams) -> Source:
+    from caraway.connectors.synthetic import open_synthetic_source
+
+    return await open_synthetic_source(config, params)
+
+
+async def _open_memory(config: Dataset) -> Source:
+    from caraway.connectors.memory import open_memory_source
+
+    return await open_memory_source(config)
+
+
+def _view_dataset(view: View) -> Dataset:
+    """An accelerated view as a dataset whose source is its SQL."""
+    return Dataset(
+        name=view.name,
+        from_=FromUri("view", view.sql, f"view:{view.name}"),
+        description=view.description,
+        acceleration=view.acceleration,
+        ready_state=view.ready_state,
+    )
+
+
+def _kind(config: Dataset) -> str:
+    return "view" if config.from_.connector == "view" else "dataset"
+
+
+def _detail(actor: DatasetActor) -> str:
+    status = actor.status.value
+    return f"{status.state.value}: {status.problem.message}" if status.problem is not None else status.state.value
+
+
+def _started(run: Callable[[], Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """A child that serves from the beginning."""
+
+    async def child(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await run()
+
+    return child
+
+
+async def _stop_on_signals(
+    stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            stopping.set()
+
+
+@contextmanager
+def _bare_errors() -> Iterator[None]:
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise bare(group) from group
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[Path]:
+    """The data directory, for this daemon alone: two on one directory would destroy each other's files."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(
+                f"Another caraway uses the data directory {data}.",
+                remedy="Stop it, or give this one another --data-dir.",
+                transient=False,
+            ) from error
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield data
