@@ -63,19 +63,22 @@ class _Result:
     def __init__(self, engine, messages):
         self._engine = engine
         self._messages = messages
+        self._rest = iter(messages[1:])
         self.rows = 0
 
     @property
     def schema(self):
         return self._messages[0]
 
-    async def __aiter__(self):
-        for message in self._messages[1:]:
-            if self._engine.hold is not None:
-                self._engine.holding.set()
-                await self._engine.hold.wait()
-            await trio.lowlevel.checkpoint()
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if self._engine.hold is not None:
+            self._engine.holding.set()
+            await self._engine.hold.wait()
+        await trio.lowlevel.checkpoint()
+        for message in self._rest:
             self._engine.produced += 1
-            yield message
-        if self._engine.fail_after is not None:
-            raise self._engine.fail_after
+            return message
+        raise self._engine.fail_after or StopAsyncIteration

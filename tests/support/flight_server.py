@@ -49,6 +49,7 @@ class ScriptedServer:
         self.seen = []
         self.sent = 0
         self.endpoints = 1
+        self.options = []
         self.watch = (None, 0)
         self.reached = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
@@ -137,7 +138,7 @@ class ScriptedServer:
             await island.run(server.stop, None)
 
     async def _start(self, address, credentials):
-        options = [("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+        options = [("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0), *self.options]
         server = grpc.aio.server(handlers=[self.handler()], options=options)
         if credentials is None:
             port = server.add_insecure_port(address)

@@ -116,10 +116,13 @@ class _Caller:
     async def _read(self, outlet: Outlet[pa.RecordBatch], ticket: bytes, headers: Headers) -> None:
         call = self._connection.do_get(ticket, headers)
         decoder = BatchDecoder()
-        while (wire := await call.read()) is not grpc.aio.EOF:
-            batch = decoder.decode(decode(wire))
-            if batch is not None and batch.num_rows:
-                await outlet.put(batch)
+        try:
+            while (wire := await call.read()) is not grpc.aio.EOF:
+                batch = decoder.decode(decode(wire))
+                if batch is not None and batch.num_rows:
+                    await outlet.put(batch)
+        finally:
+            call.cancel()  # gRPC itself notices a call that nobody reads only when it is garbage-collected
 
     def _first(self, tickets: list[bytes]) -> bytes:
         if not tickets:
