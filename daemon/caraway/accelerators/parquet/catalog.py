@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Catalog:
             )
         return pa.ipc.read_schema(pa.py_buffer(row["schema"])), self._state(row)
 
-    def save(self, state: State, schema: pa.Schema) -> None:
+    def save(self, state: State, schema: pa.Schema) -> State:
         """Make `state`, whose parts and tails must be durable already, what the store is; one transaction."""
         if state.hidden_path is not None:
             write_hidden(state.hidden, state.hidden_path, durable=True)
@@ -87,6 +88,7 @@ class Catalog:
             self._replace("state", [tuple(row.values())])
             self._replace("parts", parts)
             self._replace("tails", tails)
+        return replace(state, saved_hidden=state.hidden_path)
 
     def close(self) -> None:
         self._db.close()
@@ -110,6 +112,7 @@ class Catalog:
             max_time=row["max_time"],
             hidden=read_hidden(hidden_path) if hidden_path else Hidden(),
             hidden_path=hidden_path,
+            saved_hidden=hidden_path,
         )
 
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from caraway.accelerators.parquet.hidden import without_hidden
 from caraway.accelerators.parquet.keys import Keys
 from caraway.accelerators.parquet.read import read_stored
-from caraway.accelerators.parquet.rowkeys import whole_row
-from caraway.accelerators.parquet.schema import aligned, physical_schema, restored, to_physical
+from caraway.accelerators.parquet.schema import aligned, physical_schema, to_physical
 from caraway.accelerators.parquet.state import Part, State, later
 from caraway.core.predicate import Predicate, columns_of
 from caraway.kernels import conform, mask, max_nanos
+from caraway.kernels.rowkeys import row_keys
 from caraway.model import OFFSET_COLUMN, Append, Change, Delete, DeleteWhere, TableSpec
 
 
@@ -86,16 +86,14 @@ class Draft:
         if self._spec.primary_key:
             self._hide(self.keys.find(self._spec.primary_key, batch))
             return
-        rows = pc.unique(whole_row(batch))
+        rows = pc.unique(row_keys(batch))
         for live in self._live(stored):
-            found = pc.is_in(whole_row(live.select(list(columns))), rows)
+            found = pc.is_in(row_keys(live.select(list(columns))), rows)
             self._hide(live.column(OFFSET_COLUMN).filter(found))
 
     def _delete_where(self, predicate: Predicate) -> None:
-        named = columns_of(predicate)
-        schema = pa.schema([field for field in self._spec.schema if field.name in named])
-        for live in self._live(physical_schema(schema), predicate):
-            found = mask(restored(live, schema), predicate)
+        for live in self._live(physical_schema(self._spec.schema, columns_of(predicate)), predicate):
+            found = mask(live, predicate)
             self._hide(live.column(OFFSET_COLUMN).filter(found))
 
     def _live(self, stored: pa.Schema, predicate: Predicate | None = None) -> Iterator[pa.RecordBatch]:

@@ -24,9 +24,12 @@ def rows_from(state: State, schema: pa.Schema, from_offset: int) -> Generator[tu
         offsets = batch.column(OFFSET_COLUMN)
         first = pc.search_sorted(offsets, pa.scalar(from_offset, pa.int64())).as_py()
         live = without_hidden(batch.slice(first), hidden)
-        if live.num_rows:
-            reached = live.column(OFFSET_COLUMN)[-1].as_py() + 1
-            yield reached, restored(live, schema)
+        done = 0
+        for rows in restored(live, schema):
+            done += rows.num_rows
+            if done:
+                reached = live.column(OFFSET_COLUMN)[done - 1].as_py() + 1
+                yield reached, rows
     if reached < state.end_offset:
         yield state.end_offset, pa.RecordBatch.from_pylist([], schema)
 

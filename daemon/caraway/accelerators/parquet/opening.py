@@ -57,8 +57,7 @@ def _found(catalog: Catalog, storage: StorageSpec, schema: pa.Schema | None) -> 
         return None
     check(schema, storage.name)
     state = State(uuid.uuid4().hex, tails=(new_tail(storage.directory, 0),))
-    catalog.save(state, schema)
-    return storage.table(schema), state
+    return storage.table(schema), catalog.save(state, schema)
 
 
 def recovered(state: State, folder: Path) -> State:
@@ -87,9 +86,7 @@ def _adapted(catalog: Catalog, storage: StorageSpec, state: State, stored: pa.Sc
         return state
     check(asked, storage.name)
     tails = tuple(tail for tail in state.tails if tail.length)
-    state = replace(state, tails=(*tails, new_tail(storage.directory, state.end_offset)))
-    catalog.save(state, asked)
-    return state
+    return catalog.save(replace(state, tails=(*tails, new_tail(storage.directory, state.end_offset))), asked)
 
 
 def _clear(folder: Path) -> None:

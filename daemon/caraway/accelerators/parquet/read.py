@@ -51,12 +51,11 @@ def matching(
     """The rows for which the predicate is true, in log order; no batch is empty."""
     names = schema.names if columns is None else columns
     target = pa.schema([schema.field(name) for name in names], schema.metadata)
-    needed = {*names, *columns_of(predicate)}
-    source = pa.schema([field for field in schema if field.name in needed])
-    for stored in read_stored(data, hidden_offsets(data.hidden), physical_schema(source), predicate):
-        found = stored if predicate is None else stored.filter(mask(restored(stored, source), predicate))
+    source = physical_schema(schema, {*names, *columns_of(predicate)})
+    for stored in read_stored(data, hidden_offsets(data.hidden), source, predicate):
+        found = stored if predicate is None else stored.filter(mask(stored, predicate))
         if found.num_rows:
-            yield restored(found, target)
+            yield from restored(found, target)
 
 
 def read_stored(

@@ -9,11 +9,11 @@ schema); the exceptions are those that Parquet would change or Arrow's kernels c
 """
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 
-from caraway.errors import StoreError
+from caraway.errors import ConfigError, ConfigProblem
 from caraway.model import OFFSET_COLUMN
 
 OFFSET_FIELD = pa.field(OFFSET_COLUMN, pa.int64(), nullable=False)
@@ -62,18 +62,20 @@ def physical_schema(schema: pa.Schema, columns: Collection[str] | None = None) -
     return pa.schema([*(_field(field).remove_metadata() for field in kept), OFFSET_FIELD])
 
 
-def check(schema: pa.Schema, table: str) -> None:
-    """StoreError, naming the column, for a type that Parquet can't hold or that would not come back."""
-    for field in schema:
-        if field.name == OFFSET_COLUMN:
-            raise StoreError(f"{table}: column name {field.name!r} is reserved.", transient=False)
-        try:
-            _round_trip(field)
-        except pa.ArrowException as error:
-            message = f"{table}: column {field.name!r} of type {field.type} can't be kept in Parquet ({error})."
-            raise StoreError(
-                message, remedy="Leave it out by refresh_sql, or use engine: arrow.", transient=False
-            ) from (error)
+def check(schema: pa.Schema, dataset: str) -> None:
+    """ConfigError, naming the columns, for types that Parquet can't hold or that would not come back."""
+    problems = [problem for field in schema if (problem := _problem(field))]
+    if problems:
+        remedy = "Leave it out by refresh_sql or choose another engine."
+        raise ConfigError(*(ConfigProblem(f"dataset {dataset}: {p}. {remedy}", "acceleration") for p in problems))
+
+
+def _problem(field: pa.Field) -> str | None:
+    try:
+        _round_trip(field)
+    except pa.ArrowException as error:
+        return f"column {field.name!r} of type {field.type} can't be kept in Parquet ({error})"
+    return None
 
 
 def _round_trip(field: pa.Field) -> None:
@@ -112,7 +114,18 @@ def aligned(batch: pa.RecordBatch, stored: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=stored)
 
 
-def restored(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The columns of `schema` out of a stored batch, in the table's types."""
-    columns = [to_logical(batch.column(field.name), field.type) for field in schema]
-    return pa.RecordBatch.from_arrays(columns, schema=schema) if columns else batch.select([])
+def restored(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The columns of `schema` out of a stored batch, in the table's types.
+
+    One batch; or several, where it has more different values than a dictionary with a narrow index takes.
+    """
+    try:
+        columns = [to_logical(batch.column(field.name), field.type) for field in schema]
+    except pa.ArrowInvalid:
+        if batch.num_rows < 2:
+            raise
+        half = batch.num_rows // 2
+        yield from restored(batch.slice(0, half), schema)
+        yield from restored(batch.slice(half), schema)
+        return
+    yield pa.RecordBatch.from_arrays(columns, schema=schema) if columns else batch.select([])

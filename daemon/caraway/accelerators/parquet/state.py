@@ -56,6 +56,8 @@ class State:
     hidden: Hidden = field(default_factory=Hidden)
     hidden_path: Path | None = None
     """Where `hidden` is, or goes when a reader or the catalog needs it; None where nothing is hidden."""
+    saved_hidden: Path | None = None
+    """The tombstones that the catalog names, from which `hidden` is recovered with what the tail hid since."""
 
     @property
     def rows(self) -> int:
@@ -70,8 +72,8 @@ class State:
 
     @property
     def files(self) -> frozenset[Path]:
-        """All files that a reader of this state needs, and the open tail."""
-        hidden = {self.hidden_path} if self.hidden_path else set()
+        """All files that a reader of this state or its recovery needs."""
+        hidden = {path for path in (self.hidden_path, self.saved_hidden) if path}
         return frozenset({part.path for part in self.parts} | {tail.path for tail in self.tails} | hidden)
 
     @property

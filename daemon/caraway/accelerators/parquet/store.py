@@ -127,8 +127,7 @@ class Store:
             return writer.finish()
 
     def _save(self, state: State) -> State:
-        self._catalog.save(state, self._spec.schema)
-        return state
+        return self._catalog.save(state, self._spec.schema)
 
     def _hiding(self, state: State, hidden: Hidden) -> State:
         if hidden is state.hidden:
