@@ -1,0 +1,72 @@
+"""A condition means to us what it means to DataFusion, whether it became a predicate or stayed text."""
+
+import pyarrow as pa
+import pytest
+from datafusion import SessionContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caraway.config.sql import parse_refresh_sql
+from caraway.core.predicate import And, Predicate, RawSql, all_of
+from caraway.kernels.predicates import filter_batch
+
+ROWS = pa.record_batch(
+    {
+        "row": pa.array(range(12), pa.int64()),
+        "a": pa.array([1, 2, 3, None, -1, 0, 5, 5, None, 2, 7, 1], pa.int64()),
+        "b": pa.array([1.5, None, 2.0, 3.0, -1.0, 0.0, 5.0, 4.5, None, 2.5, 7.0, 0.5], pa.float64()),
+        "S": pa.array(["x", "xy", "Xy", None, "", "it's", "y%", "a_b", None, "x", "z", "Y"], pa.utf8()),
+        "f": pa.array([True, False, None, True, False, None, True, False, True, None, True, False], pa.bool_()),
+        "d": pa.array([0, 1, 10, None, 365, -1, 7, 9, 2, 4, 20000, 5], pa.date32()),
+    }
+)
+
+LEAVES = st.sampled_from(
+    [
+        "a = 1", "2 <= a", "A <> 5", "a != -1", "-1 < a", "t.a > 1", "b > 2", "b <= 2.5", "1e0 >= b", '"S" = \'x\'',
+        "'it''s' = \"S\"", '"S" LIKE \'x%\'', '"S" NOT LIKE \'_y\'', '"S" ILIKE \'x%\'', '"S" NOT ILIKE \'%Y\'', "f",
+        "f = true", "f <> true", "false = f", "a IN (1, 2, 5)", "a NOT IN (1, -1)", '"S" IN (\'x\', \'z\')',
+        "a IS NULL", "b IS NOT NULL", "a BETWEEN 1 AND 3", "b NOT BETWEEN 0.5 AND 2.5", "d > DATE '1970-01-08'",
+        "d = CAST('1970-01-02' AS DATE)", "a > b", "a + 1 = 3", "a % 2 = 1", "lower(\"S\") = 'xy'", "(a IS DISTINCT FROM 1)",
+        "f IS TRUE", "f IS NOT FALSE", "a IN (1, NULL)", "CASE WHEN a > 1 THEN f ELSE b > 1 END", "coalesce(a, 9) = 9",
+        "a BETWEEN b AND 5", "true", "1 = 1", "a = NULL", "a * -1 < 0", '"S" || \'!\' = \'x!\'', "NOT f IS NULL",
+    ]
+)  # fmt: skip
+CONDITIONS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.builds("({} AND {})".format, inner, inner),
+        st.builds("({} OR {})".format, inner, inner),
+        st.builds("{} AND {}".format, inner, inner),
+        st.builds("{} OR {}".format, inner, inner),
+        st.builds("NOT ({})".format, inner),
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def context() -> SessionContext:
+    found = SessionContext()
+    found.register_record_batches("t", [[ROWS]])
+    return found
+
+
+def rows_by_engine(context: SessionContext, condition: str) -> set[int]:
+    return {row["row"] for row in context.sql(f"SELECT row FROM t WHERE {condition}").to_pylist()}
+
+
+def rows_by_predicate(context: SessionContext, predicate: Predicate) -> set[int]:
+    terms = predicate.terms if isinstance(predicate, And) else (predicate,)
+    texts = [term.text for term in terms if isinstance(term, RawSql)]
+    local = all_of(*(term for term in terms if not isinstance(term, RawSql)))
+    kept = set(filter_batch(ROWS, local).column("row").to_pylist())
+    return kept & rows_by_engine(context, " AND ".join(f"({text})" for text in texts) or "true")
+
+
+@settings(deadline=None, max_examples=150)
+@given(condition=CONDITIONS)
+def test_the_same_rows_come_either_way(context: SessionContext, condition: str) -> None:
+    predicate = parse_refresh_sql(f"SELECT * FROM t WHERE {condition}", "t").predicate
+    assert predicate is not None
+    assert rows_by_predicate(context, predicate) == rows_by_engine(context, condition)
