@@ -22,13 +22,15 @@ from caraway.model import FlightMessage
 from support.flight import messages_of, sample_table
 
 # Written down from the protobuf specification, not by this codec: tag, length, bytes.
-GOLDEN = b"\x0a\x02D!" + b"\x12\x03hdr" + b"\x1a\x04meta" + b"\xc2\x3e\x05body!"
+# The header is filled up with zeros, so that the body begins at byte 32.
+GOLDEN = b"\x0a\x02D!" + b"\x12\x11header" + bytes(11) + b"\x1a\x04meta" + b"\xc2\x3e\x05body!"
 
 
 def test_golden_bytes():
-    wire = encode(FlightMessage(b"hdr", b"body!"), app_metadata=b"meta", descriptor=b"D!")
+    wire = encode(FlightMessage(b"header", b"body!"), app_metadata=b"meta", descriptor=b"D!")
     assert wire == GOLDEN
-    assert decode(GOLDEN) == FlightData(memoryview(b"hdr"), memoryview(b"body!"), b"meta", b"D!")
+    assert GOLDEN.index(b"body!") == 32
+    assert decode(GOLDEN) == FlightData(memoryview(b"header" + bytes(11)), memoryview(b"body!"), b"meta", b"D!")
 
 
 def test_empty_fields_are_left_out_but_the_body():
@@ -46,12 +48,9 @@ def test_fields_in_any_order_the_last_one_wins_and_unknown_ones_are_skipped():
 @given(st.binary(), st.binary(max_size=300), st.binary(), st.binary())
 def test_round_trip(header, body, metadata, descriptor):
     data = decode(encode(FlightMessage(header, body), app_metadata=metadata, descriptor=descriptor))
-    assert (bytes(data.header), bytes(data.body), data.app_metadata, data.descriptor) == (
-        header,
-        body,
-        metadata,
-        descriptor,
-    )
+    assert (bytes(data.body), data.app_metadata, data.descriptor) == (body, metadata, descriptor)
+    assert bytes(data.header[: len(header)]) == header
+    assert not any(data.header[len(header) :])
 
 
 def _decoded(messages):
@@ -84,6 +83,23 @@ def test_buffers_are_aligned_wherever_the_message_lies():
         got = decoder.decode(decode(encode(rows, app_metadata=b"." * shift)))
         assert got.equals(batch)
         assert got.column(0).buffers()[1].address % 8 == 0
+
+
+@given(st.integers(1, 40_000), st.integers(0, 300))
+def test_our_own_bodies_begin_aligned(header, metadata):
+    wire = encode(FlightMessage(b"h" * header, b"body"), app_metadata=b"m" * metadata)
+    assert (len(wire) - 4) % 16 == 0
+
+
+def test_an_aligned_body_is_not_copied():
+    batch = pa.record_batch({"x": pa.array(range(1000), pa.int64())})
+    schema, rows = messages_of(batch)
+    decoder = BatchDecoder()
+    decoder.decode(decode(encode(schema)))
+    wire = encode(rows)
+    inside = pa.py_buffer(wire)
+    address = decoder.decode(decode(wire)).column(0).buffers()[1].address
+    assert inside.address <= address < inside.address + inside.size
 
 
 def test_messages_without_a_header_and_repeated_schemas_are_no_batches():
