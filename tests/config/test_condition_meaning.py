@@ -26,8 +26,10 @@ LEAVES = st.sampled_from(
         "a = 1", "2 <= a", "A <> 5", "a != -1", "-1 < a", "t.a > 1", "b > 2", "b <= 2.5", "1e0 >= b", '"S" = \'x\'',
         "'it''s' = \"S\"", '"S" LIKE \'x%\'', '"S" NOT LIKE \'_y\'', '"S" ILIKE \'x%\'', '"S" NOT ILIKE \'%Y\'', "f",
         "f = true", "f <> true", "false = f", "a IN (1, 2, 5)", "a NOT IN (1, -1)", '"S" IN (\'x\', \'z\')',
-        "a IS NULL", "b IS NOT NULL", "a BETWEEN 1 AND 3", "b NOT BETWEEN 0.5 AND 2.5", "d > DATE '1970-01-08'",
-        "d = CAST('1970-01-02' AS DATE)", "a > b", "a + 1 = 3", "a % 2 = 1", "lower(\"S\") = 'xy'", "(a IS DISTINCT FROM 1)",
+        "a IS NULL",
+        "b IS NOT NULL", "a BETWEEN 1 AND 3", "b NOT BETWEEN 0.5 AND 2.5", "d > DATE '1970-01-08'",
+        "d = CAST('1970-01-02' AS DATE)", "a > b", "a + 1 = 3", "a % 2 = 1", "lower(\"S\") = 'xy'",
+        "(a IS DISTINCT FROM 1)",
         "f IS TRUE", "f IS NOT FALSE", "a IN (1, NULL)", "CASE WHEN a > 1 THEN f ELSE b > 1 END", "coalesce(a, 9) = 9",
         "a BETWEEN b AND 5", "true", "1 = 1", "a = NULL", "a * -1 < 0", '"S" || \'!\' = \'x!\'', "NOT f IS NULL",
     ]

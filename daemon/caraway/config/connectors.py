@@ -10,10 +10,14 @@ from caraway.core.names import split_from
 
 @dataclass(frozen=True, slots=True)
 class ConnectorKind:
-    """`prefix` is what the runtime demands before a parameter's name; `params` are the full names."""
+    """`prefix` is what the runtime demands before a parameter's name; `params` are the full names.
+
+    `sql` says that the source evaluates any condition, not only those that are a predicate here.
+    """
 
     params: frozenset[str] = frozenset()
     prefix: str = ""
+    sql: bool = False
     refresh_mode: RefreshMode = RefreshMode.FULL
 
 
@@ -27,7 +31,7 @@ _FILE = """
     tsv_has_header tsv_quote tsv_escape tsv_delimiter
 """
 AVAILABLE = {
-    "spice.ai": ConnectorKind(frozenset(_SPICE.split()), prefix="spiceai_"),
+    "spice.ai": ConnectorKind(frozenset(_SPICE.split()), prefix="spiceai_", sql=True),
     "file": ConnectorKind(frozenset(_FILE.split())),
     "synthetic": ConnectorKind(frozenset({"rows", "rate", "seed", "start"})),
     "memory": ConnectorKind(refresh_mode=RefreshMode.DISABLED),
@@ -56,6 +60,11 @@ def read_from(section: Section) -> FromUri:
 
 def default_refresh_mode(connector: str) -> RefreshMode:
     return AVAILABLE.get(connector, ConnectorKind()).refresh_mode
+
+
+def evaluates_sql(connector: str) -> bool:
+    """Whether a refresh_sql may hold any condition; one that is not known gets no second problem for it."""
+    return connector not in AVAILABLE or AVAILABLE[connector].sql
 
 
 def check_params(section: Section, connector: str) -> None:

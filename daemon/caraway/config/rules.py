@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+from caraway.config.connectors import evaluates_sql
 from caraway.config.model import Acceleration, Engine, RefreshMode, StorageMode
 from caraway.config.section import Section
+from caraway.core.predicate import And, Predicate, RawSql, has_raw
 from caraway.model import OnConflict, TimeColumn
 
 VIEW = "view"
@@ -21,6 +23,7 @@ def check_acceleration(
     _check_schedule(section, acceleration)
     _check_time(section, time_column)
     _check_retention(section, acceleration)
+    _check_conditions(section, acceleration, connector)
     _check_targets(section, acceleration, targets)
 
 
@@ -81,6 +84,23 @@ def _check_retention(section: Section, acceleration: Acceleration) -> None:
         section.problem("retention_check_interval", "this must be greater than zero")
     if not asked:
         section.problem("retention_check_enabled", "this needs retention_period or retention_sql")
+
+
+def _check_conditions(section: Section, acceleration: Acceleration, connector: str) -> None:
+    """A condition that nobody could evaluate later is refused now."""
+    simple = "compare columns with values"
+    if has_raw(acceleration.retention_sql):
+        remedy = f"{simple}, and use retention_period for an age"
+        section.problem("retention_sql", f"{_raw(acceleration.retention_sql)} can't be evaluated here; {remedy}")
+    wanted = acceleration.refresh_sql.predicate if acceleration.refresh_sql is not None else None
+    if has_raw(wanted) and not evaluates_sql(connector):
+        remedy = f"{simple}, and use refresh_data_window for an age"
+        section.problem("refresh_sql", f"the {connector} connector can't evaluate {_raw(wanted)}; {remedy}")
+
+
+def _raw(predicate: Predicate | None) -> str:
+    terms = predicate.terms if isinstance(predicate, And) else (predicate,)
+    return ", ".join(term.text for term in terms if isinstance(term, RawSql))
 
 
 def _check_targets(section: Section, acceleration: Acceleration, targets: Targets) -> None:
