@@ -26,7 +26,7 @@ from caraway.config.model import Acceleration, Dataset, FromUri, ReadyState, Spi
 from caraway.config.params import ConnectorParams
 from caraway.core.readiness import pod_ready
 from caraway.dataset.actor import DatasetActor
-from caraway.dataset.settings import load_permits
+from caraway.dataset.shared import Shared, load_permits
 from caraway.dataset.spool import Spool
 from caraway.dataset.tables import DatasetTables
 from caraway.errors import ConfigError, StoreError
@@ -103,8 +103,11 @@ class Daemon:
         self._stopping = False
         self._secrets = Secrets({decl.name: open_store(decl.store, decl.params, pod.directory) for decl in pod.secrets})
         self._pool = FlightPool(island)
-        self._spool = Spool((pod.runtime.query.temp_directory or data) / "spool", SPOOL_BYTES)
-        self._permits = load_permits(pod.runtime.dataset_load_parallelism)
+        self._shared = Shared(
+            emit,
+            load_permits(pod.runtime.dataset_load_parallelism),
+            Spool((pod.runtime.query.temp_directory or data) / "spool", SPOOL_BYTES),
+        )
         views = [view for view in pod.views if view.acceleration is None]
         self.datasets: Mapping[str, DatasetActor] = {config.name: self._dataset(config) for config in self._configs()}
         self._tables = DatasetTables(self.datasets, [ViewInfo(view.name, view.sql, view.description) for view in views])
@@ -163,14 +166,7 @@ class Daemon:
         yield from (_view_dataset(view) for view in self.pod.views if view.acceleration is not None)
 
     def _dataset(self, config: Dataset) -> DatasetActor:
-        return DatasetActor(
-            config,
-            self._connect(config),
-            self._store(config),
-            emit=self._emit,
-            permits=self._permits,
-            spool=self._spool,
-        )
+        return DatasetActor(config, self._connect(config), self._store(config), self._shared)
 
     def _connect(self, config: Dataset) -> Connect:
         params = ConnectorParams(config.params, self._secrets, config.name)
