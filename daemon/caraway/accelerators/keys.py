@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from caraway.accelerators.storage import conflict_key, violation
 from caraway.errors import StoreError
 from caraway.kernels import plain, take
+from caraway.kernels.rowkeys import row_keys
 from caraway.model import OnConflict, TableSpec
 
 _ROW = "row"
@@ -66,13 +67,5 @@ def _sorted(places: pa.ChunkedArray) -> pa.Array:
 
 def _only_exact(batch: pa.RecordBatch, groups: pa.Table) -> bool:
     """Whether rows that share a key are the same in every column."""
-    names = [f"c{place}" for place in range(batch.num_columns)]
-    table = pa.table([_groupable(column) for column in batch.columns], names=names)
-    different: int = table.group_by(names, use_threads=False).aggregate([]).num_rows
+    different: int = pc.count_distinct(row_keys(batch)).as_py()
     return different == int(groups.num_rows)
-
-
-def _groupable(column: pa.Array) -> pa.Array:
-    """Nested values as texts, since Arrow does not group by them: Python work, for batches with repetitions alone."""
-    values = plain(column)
-    return pa.array([str(value) for value in values], pa.string()) if pa.types.is_nested(values.type) else values

@@ -34,7 +34,7 @@ def _batches(
         case ArrowFiles() as files:
             from caraway.accelerators.arrow.read import read_files
 
-            return read_files(files, snapshot.end_offset, columns, predicate, limit=limit)
+            return read_files(files, columns, predicate, limit=limit)
         case SqliteTable():
             from caraway.accelerators.sqlite.read import read_rows, request_of
 
@@ -42,6 +42,7 @@ def _batches(
         case ParquetFiles() as files:
             from caraway.accelerators.parquet.read import read_parquet_files
 
-            return read_parquet_files(files, snapshot, schema, columns, predicate, limit)
+            batches: Iterator[pa.RecordBatch] = read_parquet_files(files, snapshot, schema, columns, predicate, limit)
+            return batches
         case _:
             assert_never(snapshot.data)

@@ -13,12 +13,12 @@ from caraway import blocking
 from caraway.accelerators.pins import Pins
 from caraway.accelerators.sqlite.database import writer_limiter
 from caraway.accelerators.sqlite.layout import Names
-from caraway.accelerators.sqlite.ledger import State
 from caraway.accelerators.sqlite.opening import open_store
 from caraway.accelerators.sqlite.read import read_rows, request_of
 from caraway.accelerators.sqlite.store import Load, Readers, Store
 from caraway.accelerators.storage import StorageSpec, forget
 from caraway.accelerators.streaming import projected, streamed
+from caraway.accelerators.tally import Tally
 from caraway.config.model import StorageMode
 from caraway.core.predicate import Predicate
 from caraway.latest import Latest
@@ -120,23 +120,13 @@ class SqliteAccelerator:
     async def _blocking(self, fn: Callable[..., T], *args: object) -> T:
         return await blocking.call(fn, *args, limiter=self._limiter)
 
-    def _publish(self, state: State) -> Snapshot:
+    def _publish(self, state: Tally) -> Snapshot:
         snapshot = self._of(state)
         self._snapshot.publish(snapshot)
         return snapshot
 
-    def _of(self, state: State) -> Snapshot:
-        data = SqliteTable(self._store.path, Names(self.spec.name, state.epoch).rows)
-        return Snapshot(
-            state.epoch,
-            state.generation,
-            state.end_offset,
-            state.rows,
-            state.bytes,
-            state.max_time,
-            data,
-            state.cursor,
-        )
+    def _of(self, state: Tally) -> Snapshot:
+        return state.snapshot(SqliteTable(self._store.path, Names(self.spec.name, state.epoch).rows))
 
     def _readers(self) -> Readers:
         """Those of now; whoever pins while the writer works pins the newest snapshot, which is among them."""

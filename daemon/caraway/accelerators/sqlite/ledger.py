@@ -1,12 +1,13 @@
 """What a file says of each dataset in it: schema, epoch, counters and cursor, in the transaction of the rows."""
 
 import json
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 import pyarrow as pa
 
 from caraway.accelerators.sqlite.database import Database
 from caraway.accelerators.sqlite.sql import Value
+from caraway.accelerators.tally import Tally
 from caraway.model import Cursor, TableSpec
 
 _TABLE = "caraway_datasets"
@@ -19,45 +20,12 @@ _COLUMNS = "schema, keys, epoch, generation, end_offset, rows, bytes, max_time, 
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """One generation of a dataset; the fields are those of `model.Snapshot`."""
-
-    epoch: str
-    generation: int = 1
-    end_offset: int = 0
-    rows: int = 0
-    bytes: int = 0
-    max_time: int | None = None
-    cursor: Cursor | None = None
-
-    def grown(self, rows: int, size: int, end_offset: int, max_time: int | None) -> "State":
-        """After `rows` rows of `size` bytes came, the newest below `end_offset`."""
-        if not rows:
-            return self
-        times = [time for time in (self.max_time, max_time) if time is not None]
-        return replace(
-            self,
-            rows=self.rows + rows,
-            bytes=self.bytes + size,
-            end_offset=end_offset,
-            max_time=max(times, default=None),
-        )
-
-    def shrunk(self, rows: int) -> "State":
-        """After `rows` rows went; they are taken to have been of average size."""
-        if not rows:
-            return self
-        left = self.rows - rows
-        return replace(self, rows=left, bytes=self.bytes * left // max(self.rows, 1))
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """What is stored of a dataset; `keys` tells whether its indexes and time column are still those asked for."""
 
     schema: pa.Schema
     keys: str
-    state: State | None
+    state: Tally | None
 
 
 def keys_of(spec: TableSpec) -> str:
@@ -80,20 +48,20 @@ def load(database: Database, dataset: str) -> Entry | None:
     return Entry(pa.ipc.read_schema(pa.py_buffer(schema)), str(keys), _state(*stored))
 
 
-def _state(epoch: Value, *stored: Value) -> State | None:
+def _state(epoch: Value, *stored: Value) -> Tally | None:
     if epoch is None:
         return None
     *counters, max_time, cursor = stored
     generation, end_offset, rows, size = (int(number or 0) for number in counters)
     latest = None if max_time is None else int(max_time)
-    return State(
+    return Tally(
         str(epoch), generation, end_offset, rows, size, latest, None if cursor is None else Cursor(str(cursor))
     )
 
 
-def save(database: Database, spec: TableSpec, state: State | None) -> None:
+def save(database: Database, spec: TableSpec, state: Tally | None) -> None:
     """Replace what the file knows of the dataset; within the caller's transaction."""
-    fields = astuple(state) if state else (None,) * len(State.__dataclass_fields__)
+    fields = astuple(state) if state else (None,) * len(Tally.__dataclass_fields__)
     database.execute(_SAVE, (spec.name, spec.schema.serialize().to_pybytes(), keys_of(spec), *fields))
 
 

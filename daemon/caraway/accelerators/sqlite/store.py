@@ -11,10 +11,10 @@ import pyarrow as pa
 from caraway.accelerators.sqlite import ledger
 from caraway.accelerators.sqlite.database import Database
 from caraway.accelerators.sqlite.layout import Names, create_chunks
-from caraway.accelerators.sqlite.ledger import State
 from caraway.accelerators.sqlite.sql import quoted
 from caraway.accelerators.sqlite.table import Writer
 from caraway.accelerators.storage import ViolationError
+from caraway.accelerators.tally import Tally
 from caraway.kernels import max_nanos
 from caraway.model import Append, Change, Cursor, Delete, DeleteWhere, OnConflict, TableSpec
 
@@ -34,7 +34,7 @@ class Load:
     epoch: str
     base: int = 0
     made: bool = False
-    state: State = field(default_factory=lambda: State(""))
+    state: Tally = field(default_factory=lambda: Tally(""))
 
     @property
     def next_offset(self) -> int:
@@ -44,7 +44,7 @@ class Load:
 class Store:
     """Holds the file's only writing connection of this dataset."""
 
-    def __init__(self, database: Database, spec: TableSpec, state: State | None) -> None:
+    def __init__(self, database: Database, spec: TableSpec, state: Tally | None) -> None:
         self.spec = spec
         self.state = state
         self._database = database
@@ -62,7 +62,7 @@ class Store:
 
     # --- commits ---
 
-    def commit(self, changes: Sequence[Change], cursor: Cursor | None) -> State:
+    def commit(self, changes: Sequence[Change], cursor: Cursor | None) -> Tally:
         with self._database.transaction():
             before = self.state or self._new_epoch()
             after = before
@@ -72,8 +72,8 @@ class Store:
         self.state = state
         return state
 
-    def _new_epoch(self) -> State:
-        state = State(secrets.token_hex(8))
+    def _new_epoch(self) -> Tally:
+        state = Tally(secrets.token_hex(8))
         self._writer.create(self.names(state.epoch))
         self._writer.create_indexes(self.names(state.epoch))
         return state
@@ -82,14 +82,14 @@ class Store:
     def _next_generation(self) -> int:
         return self.state.generation + 1 if self.state else 1
 
-    def _saved(self, before: State, after: State, cursor: Cursor | None) -> State:
+    def _saved(self, before: Tally, after: Tally, cursor: Cursor | None) -> Tally:
         """The last step of a transaction; what it returns is the state once that has succeeded."""
         changed = self.state is not None and after is not before
         state = replace(after, cursor=cursor, generation=self._next_generation if changed else before.generation)
         ledger.save(self._database, self.spec, state)
         return state
 
-    def _applied(self, change: Change, state: State) -> State:
+    def _applied(self, change: Change, state: Tally) -> Tally:
         names, generation = self.names(state.epoch), self._next_generation
         match change:
             case Append(rows):
@@ -104,7 +104,7 @@ class Store:
             case _:
                 assert_never(change)
 
-    def _removed(self, state: State, rows: int) -> State:
+    def _removed(self, state: Tally, rows: int) -> Tally:
         self._marked = self._marked or rows > 0
         return state.shrunk(rows)
 
@@ -125,7 +125,7 @@ class Store:
         state = load.state.grown(came, rows.nbytes, end, max_nanos(rows, self.spec.time))
         return replace(load, made=True, state=state)
 
-    def replace(self, load: Load, cursor: Cursor | None) -> State:
+    def replace(self, load: Load, cursor: Cursor | None) -> Tally:
         """Make the load the dataset's epoch."""
         names = self.names(load.epoch)
         self._database.durable(False)
@@ -159,7 +159,7 @@ class Store:
         self._writer.create_indexes(names)
         return gone
 
-    def append(self, load: Load, cursor: Cursor | None) -> State:
+    def append(self, load: Load, cursor: Cursor | None) -> Tally:
         """Add the rows of the load to the epoch."""
         if not load.made:
             return self.commit((), cursor)
