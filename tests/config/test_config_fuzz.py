@@ -19,7 +19,7 @@ SLOW = 2.0
 """Seconds; the slowest of a thousand examples took a twentieth of it."""
 
 fuzz = settings(
-    deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 
 
@@ -136,7 +136,7 @@ def test_the_full_pod_loads(file: Path) -> None:
     assert loads_or_config_error(file, FULL)
 
 
-@settings(fuzz, max_examples=250)
+@settings(fuzz, max_examples=150)
 @given(path=st.sampled_from(PATHS), value=SCALARS | TREES)
 def test_an_odd_value_in_any_place_of_a_good_pod(file: Path, path: tuple[object, ...], value: object) -> None:
     def change(parent: dict[object, object], key: object) -> None:

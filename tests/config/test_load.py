@@ -49,10 +49,6 @@ def pod(folder: Path, text: str, *overrides: str) -> Spicepod:
     return load(folder, overrides)
 
 
-def warnings(folder: Path, text: str) -> list[str]:
-    return [warning.replace(f"{folder}/spicepod.yaml:", "") for warning in pod(folder, text).warnings]
-
-
 RUNTIME = """
 runtime:
   http: {bind_address: "0.0.0.0:8091"}
@@ -170,7 +166,8 @@ def test_the_defaults_are_those_of_the_reference(tmp_path: Path) -> None:
 DATASET = """
 secrets:
 - {from: env, name: env}
-- {from: "file:x", name: creds, params: {path: /run/secrets}}
+- {from: "file:/run/secrets", name: creds}
+- {from: file, name: more, params: {path: creds}}
 datasets:
 - from: spice.ai:https://core.example.com:50051
   name: Sales.Orders
@@ -186,7 +183,7 @@ datasets:
   time_format: unix_millis
   time_partition_column: day
   time_partition_format: date
-  dependsOn: [other]
+  dependsOn: [Sales.orders]
   on_schema_change: append_new_columns
   ready_state: on_registration
   metrics: [{name: m, enabled: false}]
@@ -222,7 +219,11 @@ datasets:
 def test_every_key_of_a_dataset(tmp_path: Path) -> None:
     found = pod(tmp_path, DATASET)
     assert found.warnings == ()
-    assert found.secrets[1] == SecretStoreDecl("creds", "file", "x", {"path": "/run/secrets"})
+    assert found.secrets == (
+        SecretStoreDecl("env", "env"),
+        SecretStoreDecl("creds", "file", "/run/secrets", {"path": "/run/secrets"}),
+        SecretStoreDecl("more", "file", params={"path": "creds"}),
+    )
     assert found.datasets[0] == Dataset(
         name="sales.orders",
         from_=FromUri("spice.ai", "https://core.example.com:50051", "spice.ai:https://core.example.com:50051"),
@@ -267,7 +268,7 @@ def test_every_key_of_a_dataset(tmp_path: Path) -> None:
         on_schema_change=OnSchemaChange.APPEND_NEW_COLUMNS,
         replication_enabled=True,
         check_availability="disabled",
-        depends_on=("other",),
+        depends_on=("Sales.orders",),
         metrics={"m": False},
     )
 
@@ -297,12 +298,12 @@ def test_views_take_their_sql_from_the_file_that_they_name(tmp_path: Path) -> No
     text = """
     views:
     - {name: V, sql_ref: v.sql, description: d, metadata: {a: b}, columns: [{name: c}], ready_state: on_registration,
-       dependsOn: [t], acceleration: {engine: parquet, mode: file, refresh_cron: "0 * * * *"}}
+       dependsOn: [v], acceleration: {engine: parquet, mode: file, refresh_cron: "0 * * * *"}}
     """
     view = pod(tmp_path, text.replace("\n    ", "\n")).views[0]
     acceleration = Acceleration(engine=Engine.PARQUET, mode=StorageMode.FILE, refresh_cron="0 * * * *")
     assert view == View(
-        "v", "select 2\n", "d", {"a": "b"}, (ColumnDecl("c"),), acceleration, ReadyState.ON_REGISTRATION, ("t",)
+        "v", "select 2\n", "d", {"a": "b"}, (ColumnDecl("c"),), acceleration, ReadyState.ON_REGISTRATION, ("v",)
     )
 
 
@@ -370,38 +371,6 @@ datasets:
 """
     first, second = pod(tmp_path, text).datasets
     assert first.acceleration == second.acceleration == Acceleration(refresh_check_interval=5.0)
-
-
-CASES = (Path(__file__).parent / "odd_pods.txt").read_text(encoding="utf-8").partition("## warning\n")[2].strip("\n")
-
-
-@pytest.mark.parametrize("case", CASES.split("\n\n"))
-def test_what_loads_but_deserves_a_word(tmp_path: Path, case: str) -> None:
-    lines = case.split("\n")
-    text = "".join(f"{line}\n" for line in lines if not line.startswith("=> "))
-    assert sorted(warnings(tmp_path, text)) == sorted(line[3:] for line in lines if line.startswith("=> "))
-
-
-def test_deprecated_keys_do_what_they_did(tmp_path: Path) -> None:
-    runtime = pod(tmp_path, "runtime: {memory_limit: 1GB, temp_directory: /a, query: {temp_directory: /b}}\n").runtime
-    assert (runtime.query.memory_limit, runtime.query.temp_directory) == (10**9, Path("/b"))
-    old = "results_cache: {enabled: true, cache_max_size: 64MiB, eviction_policy: lru, item_ttl: 5s}"
-    former = ResultsCacheConfig(max_size=64 * 1024**2, item_ttl=5.0)
-    assert pod(tmp_path, f"runtime: {{{old}}}\n").runtime.sql_results == former
-    both = f"runtime: {{{old}, caching: {{sql_results: {{item_ttl: 7s}}}}}}\n"
-    assert pod(tmp_path, both).runtime.sql_results == ResultsCacheConfig(item_ttl=7.0)
-    block = "ready_state: on_load, acceleration: {enabled: false, ready_state: on_registration}"
-    dataset = pod(tmp_path, f"datasets: [{{name: a, mode: read, {block}}}]\n").datasets[0]
-    assert (dataset.access, dataset.acceleration, dataset.ready_state) == (
-        Access.READ,
-        None,
-        ReadyState.ON_REGISTRATION,
-    )
-    cayenne = (
-        pod(tmp_path, "datasets: [{name: a, acceleration: {engine: cayenne, mode: file}}]\n").datasets[0].acceleration
-    )
-    assert cayenne == Acceleration(engine=Engine.PARQUET, mode=StorageMode.FILE)
-    assert pod(tmp_path, "runtime: {auth: {api_key: {keys: [k]}}}\n").runtime.auth == ApiKeyAuth(keys=("k",))
 
 
 def test_catalogs_and_dependencies_are_carried(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import TypeVar
 from caraway.config.connectors import read_from
 from caraway.config.dataset import read_dataset, read_view
 from caraway.config.document import override, read_document
-from caraway.config.model import CatalogDecl, SecretStoreDecl, Spicepod
-from caraway.config.nodes import Findings
+from caraway.config.model import CatalogDecl, Dataset, SecretStoreDecl, Spicepod, View
+from caraway.config.nodes import Findings, did_you_mean
 from caraway.config.runtime import read_runtime
 from caraway.config.section import Section
 from caraway.errors import ConfigError, ConfigProblem
@@ -30,6 +30,7 @@ _OUT_OF_SCOPE = (
     "snapshots",
     "extensions",
 )
+_STORE_PARAMS = {"env": ("file_path",), "file": ("path",)}
 _LATER_STORES = ("kubernetes", "keyring", "aws-secrets-manager", "aws_secrets_manager", "vault")
 
 
@@ -79,6 +80,7 @@ def _read_pod(root: Section, directory: Path) -> Spicepod:
     root.close()
     root.findings.check_references(store.name for store in pod.secrets)
     _check_revalidation(root, pod)
+    _check_depends_on(root, pod)
     return pod
 
 
@@ -118,9 +120,21 @@ def _store(section: Section) -> SecretStoreDecl:
     if name == ANY_STORE:
         section.problem("name", f"{ANY_STORE!r} stands for all stores; choose another name")
     section.text("description")
-    store = SecretStoreDecl(name, kind, selector, section.scalars("params"))
+    params = section.scalars("params")
+    _check_store_params(section, kind, selector)
     section.close()
-    return store
+    return SecretStoreDecl(name, kind, selector, {"path": selector, **params} if selector else params)
+
+
+def _check_store_params(section: Section, kind: str, selector: str) -> None:
+    """`file:/folder` is a short form of `params.path`; no other store takes anything after the colon."""
+    if kind == "env" and selector:
+        section.problem("from", "the env store takes nothing after its name")
+    params = section.section("params")
+    known = _STORE_PARAMS.get(kind, params.names())
+    for name in params.names():
+        if name not in known:
+            params.problem(name, f"the {kind} store does not know this parameter{did_you_mean(name, known)}")
 
 
 def _available() -> str:
@@ -172,3 +186,13 @@ def _check_revalidation(root: Section, pod: Spicepod) -> None:
                 "stale_while_revalidate_ttl",
                 f"the dataset {dataset.name!r} sets caching_stale_while_revalidate_ttl too; use one of them",
             )
+
+
+def _check_depends_on(root: Section, pod: Spicepod) -> None:
+    components: tuple[Dataset | View, ...] = (*pod.datasets, *pod.views)
+    names = {component.name for component in components}
+    for component in components:
+        for name in component.depends_on:
+            if name.lower() not in names and name not in names:
+                hint = did_you_mean(name, names)
+                root.warn("datasets", f"{component.name!r} depends on {name!r}, which is not in this pod{hint}")

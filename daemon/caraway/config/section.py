@@ -37,7 +37,8 @@ class Section:
     # --- what is there
 
     def path(self, key: str) -> str:
-        return f"{self.key}.{key}" if self.key else key
+        shown = key if key.isprintable() else ascii(key)
+        return f"{self.key}.{shown}" if self.key else shown
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._pairs)
