@@ -147,6 +147,21 @@ class RetentionFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionBlind(Event):
+    """Rows without a time were loaded; told once a dataset."""
+
+    level: ClassVar[Level] = Level.WARN
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    column: str
+    rows: int
+
+    def __str__(self) -> str:
+        rows = f"{self.rows:,} rows of {self.dataset}"
+        return f"[retention] {rows} have no {self.column}; retention_period never removes them"
+
+
+@dataclass(frozen=True, slots=True)
 class ChildCrashed(Event):
     """A supervised task died of a bug; `restart_in` None: it is quarantined or escalated."""
 

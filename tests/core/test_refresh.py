@@ -15,8 +15,8 @@ from caraway.core.refresh import (
     Succeeded,
     Waiting,
     deadline,
+    pause,
     step,
-    will_retry,
 )
 from caraway.model import RefreshOverrides
 
@@ -91,13 +91,14 @@ def test_deadlines():
     assert deadline(Running(1.0, 0, Run())) == NEVER
 
 
-def test_will_retry_says_what_step_does():
+def test_the_pause_is_the_one_that_step_takes():
     for transient in (True, False):
         for retries in (None, 0, 1, 2):
             for attempt in (1, 2, 3):
                 event, run, policy = failed(transient=transient, due=1e9), Run(None, attempt), Policy(retries)
                 state, _ = step(Running(0, 0, run), event, 1.0, policy)
-                assert (state.until < 1e9) == will_retry(run, event, policy)
+                wait = pause(run, event, policy)
+                assert state.until == (1e9 if wait is None else 1.0 + wait)
 
 
 @dataclass

@@ -117,16 +117,18 @@ def deadline(state: State) -> float:
     return state.until if isinstance(state, Waiting) else float("inf")
 
 
-def will_retry(run: Run, failed: Failed, policy: Policy) -> bool:
-    """Whether the failure is followed by another attempt of the same run."""
-    return failed.transient and (policy.retries is None or run.attempt <= policy.retries)
+def pause(run: Run, failed: Failed, policy: Policy) -> float | None:
+    """Seconds until the next attempt of a run that failed; None: there is none."""
+    if not failed.transient or (policy.retries is not None and run.attempt > policy.retries):
+        return None
+    return backoff(run.attempt, failed.chance, failed.retry_after)
 
 
 def _after_failure(state: Running, event: Failed, now: float, policy: Policy) -> Waiting:
     failures = state.failures + 1
     if state.again is not None:
         return Waiting(max(now, state.again.due), failures, Run(state.again.overrides))
-    if not will_retry(state.run, event, policy):
+    wait = pause(state.run, event, policy)
+    if wait is None:
         return Waiting(event.due, failures)
-    pause = backoff(state.run.attempt, event.chance, event.retry_after)
-    return Waiting(now + pause, failures, Run(state.run.overrides, state.run.attempt + 1))
+    return Waiting(now + wait, failures, Run(state.run.overrides, state.run.attempt + 1))

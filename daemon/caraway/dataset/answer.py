@@ -1,0 +1,41 @@
+"""Answers to queries that the source gives itself: read in full into a temporary snapshot."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pyarrow as pa
+
+from caraway.dataset.fetch import conformed
+from caraway.dataset.link import Link
+from caraway.dataset.spool import Spool, SpoolFile
+from caraway.errors import QueryError, QueryFailure, SourceError, StoreError
+from caraway.model import ReadRequest, ScanRequest, Snapshot
+from caraway.ports import Source
+
+
+@asynccontextmanager
+async def source_snapshot(link: Link, scan: ScanRequest, schema: pa.Schema, spool: Spool) -> AsyncIterator[Snapshot]:
+    """The rows that the scan asks for, of the columns of `schema` that it names, until the context ends.
+
+    QueryError SOURCE or RESOURCES. The source is let go before the rows are used.
+    """
+    columns = _projection(schema, scan.columns)
+    with spool.file(columns) as file:
+        async with link.use() as source:
+            snapshot = await _read(source, scan, columns, file)
+        yield snapshot
+
+
+async def _read(source: Source, scan: ScanRequest, columns: pa.Schema, file: SpoolFile) -> Snapshot:
+    request = ReadRequest(tuple(columns.names), scan.predicate, scan.limit)
+    try:
+        async with source.read(request) as batches, aclosing(conformed(batches, columns)) as rows:
+            return await file.fill(rows, scan.limit)
+    except (SourceError, StoreError) as error:
+        raise QueryError(f"The source of dataset {scan.table} failed: {error}", QueryFailure.SOURCE) from error
+
+
+def _projection(schema: pa.Schema, columns: tuple[str, ...] | None) -> pa.Schema:
+    """The columns in question; one of them where only rows are counted, since a source can't be asked for none."""
+    names = schema.names if columns is None else columns or schema.names[:1]
+    return pa.schema([schema.field(name) for name in names])

@@ -1,0 +1,163 @@
+"""A dataset's two ends, the source that it reads and the store that it keeps, opened and fitted to each other."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pyarrow as pa
+import trio
+
+from caraway.config.model import Dataset, OnZeroResults, RefreshSql, StorageMode
+from caraway.core.checkpoint import decode
+from caraway.core.window import TimeAxis
+from caraway.dataset.answer import source_snapshot
+from caraway.dataset.fitting import check_retention, must_reopen, partition_axis, projected, time_axis
+from caraway.dataset.link import Link
+from caraway.dataset.spool import Spool
+from caraway.errors import ConfigError, QueryError, QueryFailure, StoreError
+from caraway.latest import Latest
+from caraway.model import ScanRequest, Snapshot, TableInfo
+from caraway.ports import Accelerator, Connect, OpenStore
+
+CLOSING = 10.0
+"""Seconds that closing a store may take: a commit that runs, and an fsync."""
+
+
+class Binding:
+    """Written to by one actor's task; queries read through `answer` at any time."""
+
+    def __init__(self, config: Dataset, connect: Connect, open_store: OpenStore | None, spool: Spool) -> None:
+        self.table: Latest[TableInfo | None] = Latest(None)
+        self.store: Accelerator | None = None
+        self.link: Link | None = None
+        self._config = config
+        self._connect = connect
+        self._open_store = open_store
+        self._spool = spool
+        self._schema: pa.Schema | None = None
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The table's columns, once they are known."""
+        return self._schema
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        return self.store.snapshot.value if self.store is not None else None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether queries can be answered in full."""
+        return self.link is not None if self._open_store is None else self.snapshot is not None
+
+    @property
+    def time(self) -> TimeAxis | None:
+        return time_axis(self._known(), self._config.time_column, self._config.name)
+
+    @property
+    def axes(self) -> tuple[TimeAxis, ...]:
+        """The time column and the time partition column, where the dataset has them."""
+        partition = partition_axis(self._known(), self._config.time_partition_column, self._config.name)
+        return tuple(axis for axis in (self.time, partition) if axis is not None)
+
+    async def open_stored(self) -> None:
+        """Open what an earlier run left, if anything; StoreError, ConfigError."""
+        if self._open_store is not None and self.store is None:
+            self.store = await self._open_store(None)
+        if self.store is not None:
+            self._announce(self.store.spec.schema)
+
+    async def connect(self, refresh_sql: RefreshSql | None) -> Link:
+        """The source, connected and fitted to the store, which is opened now if it was not; any expected error."""
+        if self.link is not None:
+            return self.link
+        link = Link(await self._connect())
+        try:
+            async with link.use() as source:
+                await self._fit(projected(await source.schema(), refresh_sql, self._config.name), refresh_sql)
+        except BaseException:
+            await link.retire()
+            raise
+        self.link = link
+        return link
+
+    async def disconnect(self) -> None:
+        """Drop the source, so that the next `connect` finds it as it is then; queries that read it go on."""
+        link, self.link = self.link, None
+        if link is not None:
+            await link.retire()
+
+    async def aclose(self) -> None:
+        """Close both ends, within a deadline, whatever is being cancelled."""
+        with trio.move_on_after(CLOSING, shield=True):
+            await self.disconnect()
+            store, self.store = self.store, None
+            if store is not None:
+                await store.aclose()
+
+    @asynccontextmanager
+    async def answer(self, scan: ScanRequest, *, fallback: bool) -> AsyncIterator[Snapshot]:
+        """A snapshot for a query, of the store or else of the source; QueryError NOT_READY, SOURCE, RESOURCES."""
+        if self.store is not None and self.snapshot is not None and not scan.from_source:
+            with self.store.pin() as snapshot:
+                yield snapshot
+        elif self.link is not None and self._schema is not None and self._may_ask_source(scan, fallback):
+            async with source_snapshot(self.link, scan, self._schema, self._spool) as snapshot:
+                yield snapshot
+        else:
+            raise self._not_ready()
+
+    def _may_ask_source(self, scan: ScanRequest, fallback: bool) -> bool:
+        return scan.from_source or fallback or self._open_store is None
+
+    async def _fit(self, found: pa.Schema, refresh_sql: RefreshSql | None) -> None:
+        self._check(found)
+        if self._open_store is not None:
+            await self._fit_store(self._open_store, found, refresh_sql)
+        self._announce(found if self.store is None else self.store.spec.schema)
+
+    def _check(self, found: pa.Schema) -> None:
+        """ConfigError where the dataset's keys do not fit its columns."""
+        time_axis(found, self._config.time_column, self._config.name)
+        partition_axis(found, self._config.time_partition_column, self._config.name)
+        check_retention(self._config)
+
+    async def _fit_store(self, open_store: OpenStore, found: pa.Schema, refresh_sql: RefreshSql | None) -> None:
+        if self.store is not None and self._must_reopen(self.store, found, refresh_sql):
+            store, self.store = self.store, None
+            await store.aclose()
+        if self.store is None:
+            self.store = await self._opened(open_store, found)
+
+    async def _opened(self, open_store: OpenStore, found: pa.Schema) -> Accelerator | None:
+        """The store for these columns; where they are refused, what is stored is opened again to be served."""
+        try:
+            return await open_store(found)
+        except (StoreError, ConfigError):
+            self.store = await open_store(None)
+            raise
+
+    def _must_reopen(self, store: Accelerator, found: pa.Schema, refresh_sql: RefreshSql | None) -> bool:
+        stored = decode(self.snapshot.cursor) if self.snapshot is not None else None
+        asked = stored is not None and stored.refresh_sql != (refresh_sql.text if refresh_sql is not None else None)
+        acceleration = self._config.acceleration
+        mode = acceleration.mode if acceleration is not None else StorageMode.MEMORY
+        policy = self._config.on_schema_change
+        return must_reopen(store.spec.schema, found, policy, mode, asked=asked, dataset=self._config.name)
+
+    def _announce(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        acceleration = self._config.acceleration
+        from_source = acceleration is not None and acceleration.on_zero_results is OnZeroResults.USE_SOURCE
+        encoded = schema.serialize().to_pybytes()
+        self.table.publish(TableInfo(self._config.name, encoded, from_source, self._config.description))
+
+    def _known(self) -> pa.Schema:
+        if self._schema is None:
+            raise RuntimeError(f"the schema of {self._config.name} is not known yet")
+        return self._schema
+
+    def _not_ready(self) -> QueryError:
+        message = f"Acceleration not ready; loading initial data for {self._config.name}"
+        if self._open_store is None or self.snapshot is not None:
+            message = f"The source of dataset {self._config.name} is not connected"
+        return QueryError(message, QueryFailure.NOT_READY)

@@ -1,0 +1,84 @@
+"""What the keys of a dataset mean for its actor."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+from caraway.config.cron import local_zone, next_fire
+from caraway.config.model import Acceleration, Dataset, RefreshMode, RefreshOnStartup
+from caraway.core.refresh import Policy
+from caraway.core.schedule import NextFire, Schedule, Startup
+from caraway.errors import ConfigError, ConfigProblem
+
+_FETCHING = (RefreshMode.FULL, RefreshMode.APPEND)
+_JITTER_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`accelerated` is false where the dataset is read at its source; nothing is refreshed or removed then."""
+
+    accelerated: bool
+    acceleration: Acceleration
+    schedule: Schedule
+    policy: Policy
+
+    @property
+    def mode(self) -> RefreshMode:
+        return self.acceleration.refresh_mode
+
+    @property
+    def evicts_every(self) -> float:
+        """Seconds between retention checks; infinity: no retention."""
+        interval = self.acceleration.retention_check_interval
+        return interval if interval is not None and self.acceleration.retention_check_enabled else math.inf
+
+    def startup(self, refresh_sql: str | None) -> Startup:
+        always = self.acceleration.refresh_on_startup is RefreshOnStartup.ALWAYS
+        return Startup(self.mode is RefreshMode.APPEND, always, refresh_sql)
+
+
+def settings_of(config: Dataset) -> Settings:
+    """The settings of a dataset; ConfigError for a refresh mode that needs more than fetching."""
+    acceleration = config.acceleration
+    if acceleration is None or not acceleration.enabled:
+        return Settings(False, Acceleration(refresh_mode=RefreshMode.DISABLED), Schedule(), Policy())
+    _check_mode(config, acceleration)
+    retries = acceleration.refresh_retry_max_attempts if acceleration.refresh_retry_enabled else 0
+    return Settings(True, acceleration, _schedule(acceleration), Policy(retries))
+
+
+def fetch_mode(text: str | None, usual: RefreshMode) -> RefreshMode:
+    """The mode of one refresh by the override of a request; ConfigError for one that does not fetch."""
+    if text is None:
+        return usual
+    allowed = {mode.value: mode for mode in _FETCHING}
+    if text not in allowed:
+        raise ConfigError(
+            ConfigProblem(f"{text!r} is not possible for one refresh; use full or append", "refresh_mode")
+        )
+    return allowed[text]
+
+
+def _check_mode(config: Dataset, acceleration: Acceleration) -> None:
+    mode = acceleration.refresh_mode
+    stream = mode is RefreshMode.APPEND and config.time_column is None
+    if stream or mode not in (*_FETCHING, RefreshMode.DISABLED):
+        what = "refresh_mode append without a time_column" if stream else f"refresh_mode {mode.value}"
+        message = f"{what} is not available for dataset {config.name}; use full, or append with a time_column"
+        raise ConfigError(ConfigProblem(message, "acceleration.refresh_mode"))
+
+
+def _schedule(acceleration: Acceleration) -> Schedule:
+    if acceleration.refresh_mode is RefreshMode.DISABLED:
+        return Schedule()
+    interval, pattern = acceleration.refresh_check_interval, acceleration.refresh_cron
+    jitter = acceleration.refresh_jitter_max
+    if jitter is None:
+        jitter = _JITTER_SHARE * (interval or 0.0)
+    bare = Schedule(interval, _cron(pattern) if pattern is not None else None)
+    return replace(bare, jitter=jitter) if acceleration.refresh_jitter_enabled else bare
+
+
+def _cron(pattern: str) -> NextFire:
+    return partial(next_fire, pattern, zone=local_zone())

@@ -1,0 +1,77 @@
+"""What a store needs besides refreshes: expired rows removed, and its own maintenance."""
+
+import trio
+
+from caraway.core.window import expired
+from caraway.dataset.binding import Binding
+from caraway.dataset.fetch import nanos
+from caraway.dataset.report import Phase, Report
+from caraway.dataset.settings import Settings
+from caraway.dataset.shared import Shared
+from caraway.errors import ConfigError, StoreError
+from caraway.events import RetentionFinished
+from caraway.model import DeleteWhere, Snapshot
+from caraway.ports import Accelerator
+
+MAINTAIN_EVERY = 60.0
+"""Seconds between calls of a store's maintenance while nothing is committed: bounds of age come due by themselves."""
+
+
+class Upkeep:
+    """Retention ticks at once and then every interval, counted from the end of the last; driven by the actor's task."""
+
+    def __init__(self, name: str, settings: Settings, binding: Binding, report: Report, shared: Shared) -> None:
+        self._name = name
+        self._settings = settings
+        self._binding = binding
+        self._report = report
+        self._shared = shared
+        self._evict_at = self._maintain_at = float("inf")
+
+    @property
+    def deadline(self) -> float:
+        """When `run` has something to do."""
+        return min(self._evict_at, self._maintain_at)
+
+    def start(self) -> None:
+        now = trio.current_time()
+        if self._settings.accelerated:
+            self._maintain_at = now + MAINTAIN_EVERY
+            self._evict_at = now if self._settings.evicts_every < float("inf") else float("inf")
+
+    async def run(self) -> None:
+        """Do what is due."""
+        if self._evict_at <= trio.current_time():
+            await self._evict()
+            self._evict_at = trio.current_time() + self._settings.evicts_every
+        if self._maintain_at <= trio.current_time():
+            await self._maintain()
+            self._maintain_at = trio.current_time() + MAINTAIN_EVERY
+
+    async def _evict(self) -> None:
+        store = self._binding.store
+        try:
+            if store is not None and store.snapshot.value is not None:
+                await self._remove(store, store.snapshot.value)
+        except (StoreError, ConfigError) as error:
+            self._report.failed(Phase.RETENTION, error)
+        else:
+            self._report.succeeded(Phase.RETENTION)
+
+    async def _remove(self, store: Accelerator, before: Snapshot) -> None:
+        acceleration, now = self._settings.acceleration, nanos(self._shared.wall())
+        predicate = expired(self._binding.time, now, acceleration.retention_period, acceleration.retention_sql)
+        if predicate is None:
+            return
+        after = await store.commit([DeleteWhere(predicate)], before.cursor)
+        if after.rows < before.rows:
+            self._shared.emit(RetentionFinished(self._name, before.rows - after.rows))
+
+    async def _maintain(self) -> None:
+        try:
+            if self._binding.store is not None:
+                await self._binding.store.maintain()
+        except StoreError as error:
+            self._report.failed(Phase.STORE, error)
+        else:
+            self._report.succeeded(Phase.STORE)
