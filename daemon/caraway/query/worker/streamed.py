@@ -37,8 +37,16 @@ class StreamedScanner:
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         with self._dataset.read(self._read) as reader:
             for batch in reader:
-                rows = batch if self._condition is None else batch.filter(self._condition)
-                yield rows.select(self._columns)
+                yield self._kept(batch).select(self._columns)
+
+    def _kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        match self._condition:
+            case None:
+                return batch
+            case pa.Scalar() as constant:  # the optimiser reduced the filter to TRUE, FALSE or NULL
+                return batch if constant.as_py() else batch.slice(0, 0)
+            case condition:
+                return batch.filter(condition)
 
     @property
     def _read(self) -> tuple[str, ...]:
