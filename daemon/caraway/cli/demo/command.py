@@ -43,25 +43,25 @@ def demo(options: argparse.Namespace) -> int:
 
 async def _run(folder: Path, log: Log | None) -> None:
     news = News()
-    telemetry = Telemetry(news) if log is None else Telemetry(news, log)
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
         if log is not None:
             nursery.start_soon(log.run)
         await nursery.start(_stop_on_signals, stopping)
-        ended = await outcome.acapture(_nodes, folder, telemetry.emit, news, stopping)
+        ended = await outcome.acapture(_nodes, folder, log, news, stopping)
         nursery.cancel_scope.cancel()
     ended.unwrap()
 
 
-async def _nodes(folder: Path, emit: Emit, news: News, stopping: trio.Event) -> None:
+async def _nodes(folder: Path, log: Log | None, news: News, stopping: trio.Event) -> None:
     """Run the core, and the edge within its time; show both until `stopping`."""
     core_stopping, edge_stopping = trio.Event(), trio.Event()
+    core_emit, edge_emit = (Telemetry(news.of(name), *[log] if log else []).emit for name in ("core", "edge"))
     async with trio.open_nursery() as around:
-        core: Daemon = await around.start(_node(folder, "core", emit, core_stopping, {}))
+        core: Daemon = await around.start(_node(folder / "core", core_emit, core_stopping, {}))
         address = {CORE_PLACEHOLDER: f"http://{core.endpoints.value.flight}"}
         async with trio.open_nursery() as within:
-            edge: Daemon = await within.start(_node(folder, "edge", emit, edge_stopping, address))
+            edge: Daemon = await within.start(_node(folder / "edge", edge_emit, edge_stopping, address))
             _introduce(edge)
             await _show({"core": core, "edge": edge}, news, stopping)
             edge_stopping.set()
@@ -69,15 +69,15 @@ async def _nodes(folder: Path, emit: Emit, news: News, stopping: trio.Event) -> 
 
 
 def _node(
-    folder: Path, name: str, emit: Emit, stopping: trio.Event, replaced: Mapping[str, str]
+    folder: Path, emit: Emit, stopping: trio.Event, replaced: Mapping[str, str]
 ) -> Callable[..., Awaitable[None]]:
-    """A daemon on free ports of loopback, with the demo's own pod of that name in its own folder."""
-    pod = files(__package__).joinpath(f"{name}.yaml").read_text()
+    """A daemon on free ports of loopback, in a folder that is called as the demo's pod for it."""
+    pod = files(__package__).joinpath(f"{folder.name}.yaml").read_text()
     for placeholder, value in replaced.items():
         pod = pod.replace(placeholder, value)
-    (folder / name).mkdir()
-    (folder / name / "spicepod.yaml").write_text(pod)
-    return partial(run_daemon, Options(folder / name, http=ANYWHERE, flight=ANYWHERE), emit, stopping=stopping)
+    folder.mkdir()
+    (folder / "spicepod.yaml").write_text(pod)
+    return partial(run_daemon, Options(folder, http=ANYWHERE, flight=ANYWHERE), emit, stopping=stopping)
 
 
 def _introduce(edge: Daemon) -> None:

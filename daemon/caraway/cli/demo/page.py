@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from caraway.cli.output import cell, plain
-from caraway.events import Event, Level
+from caraway.events import Event, Level, RefreshStarted
 from caraway.model import DatasetStatus
 
 TITLES = ("NODE", "DATASET", "STATE", "ROWS", "LAG", "NEXT REFRESH", "")
@@ -87,15 +87,27 @@ def commands(caraway: str, endpoint: str) -> tuple[str, ...]:
 
 
 class News:
-    """A telemetry sink that remembers the last few events."""
+    """The last few events of both nodes that are worth a line."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=NEWS)
 
-    def take(self, event: Event) -> None:
-        if event.level >= Level.INFO:
-            self._lines.append(f"{datetime.now().astimezone():%H:%M:%S} {event}")
+    def of(self, node: str) -> "NewsSink":
+        """Where the node's telemetry goes to."""
+        return NewsSink(node, self._lines)
 
     @property
     def lines(self) -> Sequence[str]:
         return tuple(self._lines)
+
+
+class NewsSink:
+    """A telemetry sink; the beginning of a refresh is left out, as its end follows at once."""
+
+    def __init__(self, node: str, lines: deque[str]) -> None:
+        self._node = node
+        self._lines = lines
+
+    def take(self, event: Event) -> None:
+        if event.level >= Level.INFO and not isinstance(event, RefreshStarted):
+            self._lines.append(f"{datetime.now().astimezone():%H:%M:%S} {self._node}: {event}")
