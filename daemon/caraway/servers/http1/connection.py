@@ -110,8 +110,9 @@ class Connection:
     async def _receive_all(self) -> None:
         try:
             while True:
-                await self._feed()
-                self._arm()
+                if self._unfed:
+                    await self._feed()
+                    self._arm()
                 self._unfed = memoryview(await self._stream.receive_some(READ_BYTES))
                 if not self._unfed:
                     return await self._hung_up()
@@ -228,7 +229,8 @@ class Connection:
         if self._queue:
             await trio.lowlevel.checkpoint()
         elif not (self._eof or self._draining):
-            self._arm()
+            if self._heads:
+                self._arm()
             self._wake_responder = trio.Event()
             await self._wake_responder.wait()
             self._wake_responder = None
