@@ -43,8 +43,8 @@ def fetch(client: Client, sql: str) -> Answer:
             with pa.ipc.open_stream(_Body(response)) as reader:
                 kept, rows = _kept(reader)
                 shown = pa.Table.from_batches(kept, reader.schema)
-        except pa.ArrowException as error:
-            raise CliError(f"The answer is not Arrow: {error}.") from error
+        except (pa.ArrowException, OSError) as error:
+            raise CliError(f"The answer is not Arrow, or ended too early: {error}.") from error
     return Answer(shown, rows, time.perf_counter() - begun)
 
 
