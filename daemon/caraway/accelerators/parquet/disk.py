@@ -3,14 +3,16 @@
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 
 from caraway.errors import StoreError
 
+T = TypeVar("T")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -48,6 +50,12 @@ def store_errors(dataset: str) -> Iterator[None]:
         raise _damaged(dataset, error) from error
     except pa.ArrowException as error:
         raise _damaged(dataset, error) from error
+
+
+def mapped(items: Iterable[T], dataset: str) -> Generator[T, None, None]:
+    """The same items, failures to read them as StoreError."""
+    with store_errors(dataset):
+        yield from items
 
 
 def _is_full(error: OSError | sqlite3.OperationalError) -> bool:

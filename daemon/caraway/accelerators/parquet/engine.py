@@ -6,15 +6,15 @@ never wait for the writer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeAlias, TypeVar
 
 import pyarrow as pa
 import trio
 
 from caraway import blocking
-from caraway.accelerators.parquet.disk import store_errors
+from caraway.accelerators.parquet.disk import mapped, store_errors
 from caraway.accelerators.parquet.files import Holds
 from caraway.accelerators.parquet.hidden import write_hidden
 from caraway.accelerators.parquet.log import rows_from
@@ -23,6 +23,7 @@ from caraway.accelerators.parquet.read import matching
 from caraway.accelerators.parquet.state import State
 from caraway.accelerators.parquet.store import Job, Store
 from caraway.accelerators.storage import StorageSpec, forget
+from caraway.accelerators.streaming import streamed
 from caraway.core.predicate import Predicate
 from caraway.errors import StoreError
 from caraway.latest import Latest
@@ -31,18 +32,13 @@ from caraway.model import Change, Cursor, ParquetFiles, Snapshot, TableSpec
 T = TypeVar("T")
 _Write: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
 _Finish: TypeAlias = Callable[[Job, Cursor | None], Awaitable[Snapshot]]
-_READERS = 4
 _DISCARD_SECONDS = 10.0
 
 
 async def open_parquet(storage: StorageSpec, schema: pa.Schema | None) -> ParquetAccelerator | None:
     """The store in `storage.directory`, recovered; without a schema what an earlier run left, or None."""
-
-    def opened() -> tuple[TableSpec, Store, State] | None:
-        with store_errors(storage.name):
-            return open_store(storage, schema)
-
-    found = await blocking.call(opened, limiter=trio.CapacityLimiter(1))
+    limiter = trio.CapacityLimiter(1)
+    found = await blocking.call(_guarded, lambda: open_store(storage, schema), storage.name, limiter=limiter)
     return None if found is None else ParquetAccelerator(storage, *found)
 
 
@@ -57,7 +53,6 @@ class ParquetAccelerator:
         self._holds = Holds(state)
         self._snapshot: Latest[Snapshot | None] = Latest(state.snapshot())
         self._writer = trio.CapacityLimiter(1)
-        self._readers = trio.CapacityLimiter(_READERS)
         self._writing = self._appending = False
         self._tail_since = trio.current_time()
 
@@ -107,7 +102,8 @@ class ParquetAccelerator:
         data = snapshot.data
         if not isinstance(data, ParquetFiles):
             raise TypeError(f"{data} is no snapshot of this engine")
-        async with self._iterating(matching(data, self._spec.schema, columns, predicate)) as batches:
+        found = matching(data, self._spec.schema, columns, predicate)
+        async with streamed(lambda: mapped(found, self._spec.name)) as batches:
             yield batches
 
     @asynccontextmanager
@@ -119,7 +115,8 @@ class ParquetAccelerator:
             yield None
             return
         with self._holds.hold(state):
-            async with self._iterating(rows_from(state, self._spec.schema, from_offset)) as batches:
+            rows = rows_from(state, self._spec.schema, from_offset)
+            async with streamed(lambda: mapped(rows, self._spec.name)) as batches:
                 yield batches
 
     async def maintain(self) -> None:
@@ -154,34 +151,20 @@ class ParquetAccelerator:
             raise RuntimeError(f"two tasks write to {self._spec.name}")
         self._writing = True
         try:
-            return await blocking.call(self._guarded, fn, limiter=self._writer)
+            return await blocking.call(_guarded, fn, self._spec.name, limiter=self._writer)
         finally:
             self._writing = False
-
-    @asynccontextmanager
-    async def _iterating(self, items: Generator[T, None, None]) -> AsyncIterator[AsyncIterator[T]]:
-        """Drive a generator that blocks, one item at a time in a thread."""
-        try:
-            async with aclosing(self._each(items)) as each:
-                yield each
-        finally:
-            items.close()
-
-    async def _each(self, items: Iterator[T]) -> AsyncGenerator[T, None]:
-        while (
-            item := await blocking.call(self._guarded, lambda: next(items, None), limiter=self._readers)
-        ) is not None:
-            yield item
-
-    def _guarded(self, fn: Callable[[], T]) -> T:
-        with store_errors(self._spec.name):
-            return fn()
 
     def __repr__(self) -> str:
         state = self._state
         return (
             f"<parquet {self._spec.name}: epoch {state.epoch[:8]} generation {state.generation} to {state.end_offset}>"
         )
+
+
+def _guarded(fn: Callable[[], T], dataset: str) -> T:
+    with store_errors(dataset):
+        return fn()
 
 
 class _Staging:

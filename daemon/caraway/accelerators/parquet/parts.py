@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -79,43 +81,48 @@ class PartsWriter:
 
 
 class _PartFile:
-    """One part file that is being written."""
+    """One part file that is being written; it is gone again where writing fails."""
 
     def __init__(self, folder: Path, group: pa.Table, settings: dict[str, object]) -> None:
         self.rows = 0
-        self._first = _offset(group, 0)
-        self._end = self._first
+        self._first = self._end = _offset(group, 0)
         self._path = folder / f"{self._first:019d}-{secrets.token_hex(4)}.parquet"
+        self._writer: Any = None
         self._sink = pa.OSFile(str(self._path), "wb")
-        self._writer = pq.ParquetWriter(self._sink, group.schema, **settings)
+        with self._abandoning():
+            self._writer = pq.ParquetWriter(self._sink, group.schema, **settings)
 
     @property
     def bytes(self) -> int:
         return int(self._sink.tell())
 
     def write(self, group: pa.Table) -> None:
-        try:
+        with self._abandoning():
             self._writer.write_table(group, row_group_size=group.num_rows)
-        except OSError:
-            self.abandon()
-            raise
         self.rows += group.num_rows
         self._end = _offset(group, group.num_rows - 1) + 1
 
     def finish(self) -> Part:
-        try:
+        with self._abandoning():
             self._writer.close()
             self._sink.close()
             sync_file(self._path)
-        except OSError:
-            self.abandon()
-            raise
         return Part(self._path, self._first, self._end, self.rows, self._path.stat().st_size)
 
     def abandon(self) -> None:
-        self._writer.is_open = False  # its destructor would write a footer
-        self._sink.close()
+        if self._writer is not None:
+            self._writer.is_open = False  # its destructor would write a footer
+        with suppress(OSError):  # what is still buffered may not fit either
+            self._sink.close()
         self._path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _abandoning(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.abandon()
+            raise
 
 
 def _offset(group: pa.Table, row: int) -> int:

@@ -23,6 +23,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caraway.accelerators.parquet.disk import mapped
 from caraway.accelerators.parquet.hidden import hidden_offsets, without_hidden
 from caraway.accelerators.parquet.pruning import row_groups
 from caraway.accelerators.parquet.schema import aligned, physical_schema, restored
@@ -39,10 +40,14 @@ def read_parquet_files(
     predicate: Predicate | None = None,
     limit: int | None = None,
 ) -> pa.RecordBatchReader:
-    """Rows of a pinned snapshot in log order; the predicate is applied exactly, `limit` bounds the rows."""
+    """Rows of a pinned snapshot in log order; the predicate is applied exactly, `limit` bounds the rows.
+
+    What is wrong with the files is a StoreError.
+    """
     names = schema.names if columns is None else columns
     target = pa.schema([schema.field(name) for name in names], schema.metadata)
-    return pa.RecordBatchReader.from_batches(target, _limited(matching(data, schema, columns, predicate), limit))
+    found = mapped(matching(data, schema, columns, predicate), "a snapshot")
+    return pa.RecordBatchReader.from_batches(target, _limited(found, limit))
 
 
 def matching(

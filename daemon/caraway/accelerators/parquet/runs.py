@@ -98,7 +98,7 @@ class Hidden:
 
     def plus(self, offsets: pa.Int64Array) -> Hidden:
         """With more offsets, none of which is here."""
-        return Hidden(self.index.plus(offsets, offsets))
+        return Hidden(self.index.plus(offsets, offsets)) if len(offsets) else self
 
     def contains(self, offsets: pa.Int64Array) -> pa.BooleanArray:
         """Which of the offsets are hidden; false for null."""

@@ -24,9 +24,6 @@ from caraway.accelerators.parquet.state import Part, State
 from caraway.core.compaction import Size, parts_to_rewrite, tail_is_due
 from caraway.model import OFFSET_COLUMN, Change, Cursor, ParquetFiles, TableSpec
 
-LARGE = 64 * 1024
-"""Rows and tombstones together from which a commit goes to part files and the catalog, not to the tail."""
-
 
 class Store:
     """A folder with a catalog, part files and tails; a method takes the state it starts from and gives the next."""
@@ -47,7 +44,7 @@ class Store:
             draft.apply(change)
         if draft.is_empty and state.generation and cursor == state.cursor:
             return state
-        if draft.weight < LARGE and not draft.emptied:
+        if draft.weight < self._options.policy.tail_rows and not draft.emptied:
             return self._log(draft, cursor)
         with _discarding(self._writer(state)) as writer:
             return self.settle(draft, writer, state.generation, cursor)
@@ -74,7 +71,7 @@ class Store:
             cursor=cursor,
             max_time=draft.max_time,
         )
-        saved = self._save(self._hiding(after, hidden))
+        saved = self._save(self._hiding(after, hidden), draft.base)
         self._keys = draft.keys
         return saved
 
@@ -110,7 +107,7 @@ class Store:
         parts = self._rewritten(tails, state.hidden.between(first, state.end_offset))
         tail = new_tail(self._folder, state.end_offset)
         after = replace(state, tails=(tail,), parts=(*state.parts, *parts))
-        return self._save(self._hiding(after, state.hidden.without(first, state.end_offset)))
+        return self._save(self._hiding(after, state.hidden.without(first, state.end_offset)), state)
 
     def _merge(self, state: State, window: slice) -> State:
         old = state.parts[window]
@@ -118,7 +115,7 @@ class Store:
         files = ParquetFiles(tuple(part.path for part in old))
         new = self._rewritten(files, state.hidden.between(first, end))
         parts = (*state.parts[: window.start], *new, *state.parts[window.stop :])
-        return self._save(self._hiding(replace(state, parts=parts), state.hidden.without(first, end)))
+        return self._save(self._hiding(replace(state, parts=parts), state.hidden.without(first, end)), state)
 
     def _rewritten(self, files: ParquetFiles, hidden: pa.Int64Array) -> tuple[Part, ...]:
         with _discarding(self._new_parts()) as writer:
@@ -126,8 +123,14 @@ class Store:
                 writer.write(batch)
             return writer.finish()
 
-    def _save(self, state: State) -> State:
-        return self._catalog.save(state, self._spec.schema)
+    def _save(self, state: State, base: State) -> State:
+        """Make a state durable whose parts are; where that fails, the files that it has beyond its base are removed."""
+        try:
+            return self._catalog.save(state, self._spec.schema)
+        except BaseException:
+            for path in state.files - base.files:
+                path.unlink(missing_ok=True)
+            raise
 
     def _hiding(self, state: State, hidden: Hidden) -> State:
         if hidden is state.hidden:
