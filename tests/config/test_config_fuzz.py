@@ -16,7 +16,7 @@ from caraway.config.report import report
 
 HEAD = "version: v2\nkind: Spicepod\nname: app\n"
 SLOW = 2.0
-"""Seconds; the slowest of a thousand examples took a twentieth of it."""
+"""Seconds of processor time; the slowest of a thousand examples took a twentieth of it."""
 
 fuzz = settings(
     deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -36,9 +36,9 @@ KEYS = known_keys()
 
 def loads_or_config_error(path: Path, text: str | bytes) -> bool:
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-    started = time.monotonic()
+    started = time.process_time()
     found = report(path)
-    assert time.monotonic() - started < SLOW
+    assert time.process_time() - started < SLOW
     assert all(problem.file is not None for problem in found.problems)
     return not found.problems
 
@@ -123,8 +123,9 @@ PATHS = list(paths(yaml.load(FULL, yaml.CSafeLoader)))[1:]
 
 
 def changed(change: Callable[[dict[object, object], object], None], path: tuple[object, ...]) -> str:
-    """The full pod with the value at `path` changed."""
-    document = yaml.load(FULL, yaml.CSafeLoader)
+    """The section of the full pod that holds `path`, with the value there changed."""
+    whole = yaml.load(FULL, yaml.CSafeLoader)
+    document = {key: whole[key] for key in ("version", "kind", "name", "secrets", path[0])}
     parent = document
     for step in path[:-1]:
         parent = parent[step]

@@ -411,3 +411,19 @@ def test_a_sidecar_as_users_write_it(tmp_path: Path) -> None:
     assert found.warnings == ()
     assert found.runtime.http_bind_address == "127.0.0.1:8090"
     assert found.datasets[1].acceleration is None
+
+
+def test_what_may_be_a_secret_in_plain_text_is_in_no_repr(tmp_path: Path) -> None:
+    text = """
+runtime:
+  params: {a: hunter2}
+  auth: {api-key: {keys: ["hunter2:rw"]}}
+  tls: {enabled: true, certificate_file: c, key: hunter2}
+  telemetry: {otel_exporter: {endpoint: "http://h", headers: {authorization: hunter2}}}
+secrets: [{from: file, params: {path: hunter2}}]
+datasets: [{name: a, params: {spiceai_api_key: hunter2}}]
+catalogs: [{from: spice.ai, name: c, params: {spiceai_api_key: hunter2}}]
+"""
+    found = pod(tmp_path, text)
+    assert found.datasets[0].params == {"spiceai_api_key": "hunter2"}
+    assert "hunter2" not in repr(found)

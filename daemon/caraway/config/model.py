@@ -1,7 +1,8 @@
 """A loaded spicepod: frozen dataclasses named after the keys of reference/spicepod.md, defaults as given there.
 
 Durations are float seconds, sizes bytes, names lower-cased where the file did not quote them. Strings inside
-`params` may hold secret references (`${secrets:KEY}`), which are resolved on use, never here.
+`params` may hold secret references (`${secrets:KEY}`), which are resolved on use, never here; since they may hold a
+secret itself as well, no repr shows them.
 """
 
 from collections.abc import Mapping
@@ -117,7 +118,7 @@ class Acceleration:
     on_conflict: OnConflict = OnConflict.REJECT
     on_conflict_columns: tuple[str, ...] = ()
     """The target as written; must equal the primary key or a unique index."""
-    params: Params = field(default_factory=dict)
+    params: Params = field(default_factory=dict, repr=False)
     """Those that the engine itself reads; the common ones are the fields below."""
     acceptable_lag: float | None = None
     """Seconds without proof of being current until the dataset is in Error; None: 60 for streams, else never."""
@@ -151,7 +152,7 @@ class Dataset:
     metadata: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[ColumnDecl, ...] = ()
     access: Access = Access.READ
-    params: Params = field(default_factory=dict)
+    params: Params = field(default_factory=dict, repr=False)
     time_column: TimeColumn | None = None
     time_partition_column: TimeColumn | None = None
     acceleration: Acceleration | None = None
@@ -183,7 +184,7 @@ class View:
 class CatalogDecl:
     name: str
     from_: FromUri
-    params: Params = field(default_factory=dict)
+    params: Params = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class SecretStoreDecl:
     name: str
     store: str
     selector: str = ""
-    params: Params = field(default_factory=dict)
+    params: Params = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ class ApiKeyAuth:
     """`keys` as written: text that may hold secret references, then optionally `:ro` or `:rw`."""
 
     enabled: bool = True
-    keys: tuple[str, ...] = ()
+    keys: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ class Tls:
     enabled: bool
     certificate: str | None = None
     certificate_file: Path | None = None
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     key_file: Path | None = None
 
 
@@ -269,7 +270,7 @@ class OtelExporter:
     enabled: bool = True
     push_interval: float = 60.0
     metrics: tuple[str, ...] = ()
-    headers: Params = field(default_factory=dict)
+    headers: Params = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +297,7 @@ class Runtime:
     auth: ApiKeyAuth | None = None
     dataset_load_parallelism: int | None = None
     sql_results: ResultsCacheConfig = ResultsCacheConfig()
-    params: Params = field(default_factory=dict)
+    params: Params = field(default_factory=dict, repr=False)
     shutdown_timeout: float = 30.0
     tls: Tls | None = None
     cors: Cors = Cors()
