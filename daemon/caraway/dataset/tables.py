@@ -1,0 +1,66 @@
+"""What SQL can name, composed of what the dataset actors publish; and pinned snapshots of it for one query."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Protocol
+
+import trio
+
+from caraway.errors import QueryError, QueryFailure
+from caraway.latest import Latest
+from caraway.model import Catalog, ScanRequest, Snapshot, TableInfo, ViewInfo
+
+
+class Table(Protocol):
+    """What a dataset actor offers to queries; `table` is None until its schema is known."""
+
+    @property
+    def table(self) -> Latest[TableInfo | None]: ...
+
+    def resolve(self, scan: ScanRequest) -> AbstractAsyncContextManager[Snapshot]: ...
+
+
+class DatasetTables:
+    """`ports.Tables` over the datasets and views of one pod; `run` keeps the catalog up to date."""
+
+    def __init__(self, tables: Mapping[str, Table], views: Iterable[ViewInfo] = ()) -> None:
+        self._tables = tables
+        self._views = tuple(views)
+        self._catalog = Latest(self._compose(0))
+
+    @property
+    def catalog(self) -> Latest[Catalog]:
+        return self._catalog
+
+    async def run(self) -> None:
+        """Publish the catalog again whenever a table appears or changes."""
+        async with trio.open_nursery() as nursery:
+            for table in self._tables.values():
+                nursery.start_soon(self._follow, table.table)
+
+    @asynccontextmanager
+    async def resolve(self, scans: Sequence[ScanRequest]) -> AsyncIterator[Sequence[Snapshot]]:
+        async with AsyncExitStack() as pins:
+            yield [await pins.enter_async_context(self._table(scan).resolve(scan)) for scan in scans]
+
+    def _table(self, scan: ScanRequest) -> Table:
+        try:
+            return self._tables[scan.table]
+        except KeyError:
+            raise QueryError(f"table '{scan.table}' not found", QueryFailure.NOT_FOUND) from None
+
+    async def _follow(self, table: Latest[TableInfo | None]) -> None:
+        seen = table.value
+        self._publish()
+        while True:
+            seen = await table.wait_until(lambda value, seen=seen: value != seen)  # type: ignore[misc]
+            self._publish()
+
+    def _publish(self) -> None:
+        fresh = self._compose(self._catalog.value.version)
+        if fresh != self._catalog.value:
+            self._catalog.publish(self._compose(fresh.version + 1))
+
+    def _compose(self, version: int) -> Catalog:
+        known = (table.table.value for table in self._tables.values())
+        return Catalog(version, tuple(info for info in known if info is not None), self._views)
