@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from caraway.accelerators.arrow.files import LogFile, live, read_file
-from caraway.accelerators.parquet.keys import Keys
-from caraway.accelerators.parquet.runs import Hidden
+from caraway.accelerators.constraints import Keys
+from caraway.accelerators.runs import Hidden
 from caraway.accelerators.tally import Tally
 from caraway.core.compaction import Size
 from caraway.core.predicate import Predicate

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from caraway.accelerators.arrow.files import OFFSET_FIELD, FileWriter, LogFile, read_file, write_hidden
 from caraway.accelerators.arrow.state import Batch, State
-from caraway.accelerators.parquet.keys import Keys
+from caraway.accelerators.constraints import Keys
 from caraway.accelerators.tally import Tally
 from caraway.core.compaction import Policy, parts_to_rewrite
 from caraway.model import OFFSET_COLUMN, Append, Change, Cursor, Delete, DeleteWhere, TableSpec

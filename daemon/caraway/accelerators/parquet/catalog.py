@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 
 from caraway.accelerators.parquet.hidden import read_hidden, write_hidden
-from caraway.accelerators.parquet.runs import Hidden
 from caraway.accelerators.parquet.state import Part, State, Tail
+from caraway.accelerators.runs import Hidden
 from caraway.errors import StoreError
 
 FORMAT = 1

@@ -8,8 +8,8 @@ from typing import assert_never
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from caraway.accelerators.constraints import Keys
 from caraway.accelerators.parquet.hidden import without_hidden
-from caraway.accelerators.parquet.keys import Keys
 from caraway.accelerators.parquet.read import read_stored
 from caraway.accelerators.parquet.schema import aligned, physical_schema, to_physical
 from caraway.accelerators.parquet.state import Part, State, later

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from caraway.accelerators.parquet.disk import sync_directory, sync_file
-from caraway.accelerators.parquet.runs import Hidden
 from caraway.accelerators.parquet.schema import OFFSET_FIELD
+from caraway.accelerators.runs import Hidden
 from caraway.model import OFFSET_COLUMN
 
 _SCHEMA = pa.schema([OFFSET_FIELD])

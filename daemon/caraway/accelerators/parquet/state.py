@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from caraway.accelerators.parquet.runs import Hidden
+from caraway.accelerators.runs import Hidden
 from caraway.model import Cursor, IpcTail, ParquetFiles, Snapshot
 
 

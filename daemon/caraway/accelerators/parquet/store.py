@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from caraway.accelerators.constraints import Keys
 from caraway.accelerators.parquet import wal
 from caraway.accelerators.parquet.catalog import Catalog
 from caraway.accelerators.parquet.draft import Draft
 from caraway.accelerators.parquet.files import PARTS, new_hidden, new_tail
-from caraway.accelerators.parquet.keys import Keys
 from caraway.accelerators.parquet.options import Options
 from caraway.accelerators.parquet.parts import PartsWriter
 from caraway.accelerators.parquet.read import read_stored
-from caraway.accelerators.parquet.runs import Hidden
 from caraway.accelerators.parquet.schema import physical_schema
 from caraway.accelerators.parquet.state import Part, State
+from caraway.accelerators.runs import Hidden
 from caraway.core.compaction import Size, parts_to_rewrite, tail_is_due
 from caraway.model import OFFSET_COLUMN, Change, Cursor, ParquetFiles, TableSpec
 

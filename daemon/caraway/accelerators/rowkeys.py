@@ -45,6 +45,3 @@ def _integers(column: pa.Array) -> pa.Int64Array | None:
     if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):
         return column.view(pa.int64())
     return None
-
-
-whole_row = row_keys

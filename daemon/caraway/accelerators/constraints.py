@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from caraway.accelerators.keys import distinct
-from caraway.accelerators.parquet.rowkeys import first_of_each, is_distinct, key
-from caraway.accelerators.parquet.runs import Hidden, KeyIndex
+from caraway.accelerators.rowkeys import first_of_each, is_distinct, key
+from caraway.accelerators.runs import Hidden, KeyIndex
 from caraway.accelerators.storage import conflict_key, violation
 from caraway.model import OnConflict, TableSpec
 
