@@ -1,7 +1,7 @@
-import datetime
 import decimal
 import math
 import random
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -99,5 +99,5 @@ def test_a_row_without_columns_is_a_row():
 
 
 def test_days_of_all_widths_compare():
-    when = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    when = datetime(2026, 1, 1, tzinfo=UTC)
     assert len(set(keys_of(pa.array([when, when, None], pa.timestamp("ns", "UTC"))))) == 2
