@@ -48,7 +48,7 @@ class Subject:
 
 
 def read_acceleration(section: Section, subject: Subject) -> Acceleration:
-    """All of the block; what is wrong in it is noted, conflicts between its keys are not looked for yet."""
+    """All of the block; what is wrong in it, and which keys contradict each other, is noted in the findings."""
     engine = read_engine(section)
     mode = section.choice("refresh_mode", _REFRESH_MODES, default_refresh_mode(subject.connector))
     params = read_params(section, engine)
@@ -83,7 +83,6 @@ def read_acceleration(section: Section, subject: Subject) -> Acceleration:
         caching=read_caching(section, mode),
         metrics=section.switches("metrics"),
     )
-    section.has("ready_state")
     _accept_the_rest(section)
     section.close()
     return _checked(section, acceleration, subject, on_conflict)
@@ -151,7 +150,8 @@ def _by_columns(section: Section, key: str, allowed: Mapping[str, T]) -> dict[tu
 
 
 def _accept_the_rest(section: Section) -> None:
-    """Keys of the Spice runtime that have nothing to set here."""
+    """Keys of the Spice runtime that have nothing to set here; the dataset itself reads `ready_state`."""
+    section.has("ready_state")
     section.out_of_scope(*_SNAPSHOTS)
     for key in _TUNING:
         if section.has(key):

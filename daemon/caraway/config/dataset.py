@@ -177,29 +177,30 @@ def _check(section: Section, dataset: Dataset, acceleration: Acceleration | None
 
 
 def _check_memory(section: Section, dataset: Dataset, acceleration: Acceleration | None) -> None:
-    if not dataset.columns:
-        section.problem("columns", "a memory: dataset declares its columns, each with a name and a type")
     if acceleration is not None and not acceleration.enabled:
         section.problem("acceleration", "a memory: dataset is nothing but its acceleration; it can't be disabled")
-    declared = {column.name for column in dataset.columns}
-    _check_declared(section, dataset, declared)
+    if not dataset.columns:
+        section.problem("columns", "a memory: dataset declares its columns, each with a name and a type")
+    else:
+        _check_declared(section, dataset)
 
 
-def _check_declared(section: Section, dataset: Dataset, declared: set[str]) -> None:
+def _check_declared(section: Section, dataset: Dataset) -> None:
     """The columns that keys refer to, where the schema is known already."""
+    declared = [column.name for column in dataset.columns]
     found = dataset.acceleration or Acceleration()
-    named = {
-        "Primary key column": found.primary_key,
-        "time_column": (dataset.time_column.name,) if dataset.time_column else (),
-    }
-    named |= {"Column for index": tuple(name for index in found.indexes for name in index.columns)}
-    for what, names in named.items():
+    block = section.section("acceleration")
+    indexed = tuple(name for index in found.indexes for name in index.columns)
+    timed = (dataset.time_column.name,) if dataset.time_column else ()
+    for place, key, what, names in (
+        (block, "primary_key", "Primary key column", found.primary_key),
+        (block, "indexes", "Column for index", indexed),
+        (section, "time_column", "Time column", timed),
+    ):
         for name in names:
             if name not in declared:
-                section.problem(
-                    "columns",
-                    f"{what} '{name}' was not found in the schema. Valid columns: {', '.join(sorted(declared))}",
-                )
+                valid = ", ".join(declared)
+                place.problem(key, f"{what} '{name}' was not found in the schema. Valid columns: {valid}")
 
 
 def _sql(section: Section) -> str:

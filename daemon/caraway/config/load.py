@@ -12,6 +12,7 @@ from caraway.config.model import CatalogDecl, Dataset, SecretStoreDecl, Spicepod
 from caraway.config.nodes import Findings, did_you_mean
 from caraway.config.runtime import read_runtime
 from caraway.config.section import Section
+from caraway.core.names import parse_dataset_name
 from caraway.errors import ConfigError, ConfigProblem
 from caraway.secrets import ANY_STORE, AVAILABLE
 
@@ -193,6 +194,13 @@ def _check_depends_on(root: Section, pod: Spicepod) -> None:
     names = {component.name for component in components}
     for component in components:
         for name in component.depends_on:
-            if name.lower() not in names and name not in names:
+            if _canonical(name) not in names:
                 hint = did_you_mean(name, names)
                 root.warn("datasets", f"{component.name!r} depends on {name!r}, which is not in this pod{hint}")
+
+
+def _canonical(name: str) -> str:
+    try:
+        return parse_dataset_name(name)
+    except ValueError:
+        return name

@@ -84,6 +84,9 @@ def _auth(section: Section) -> ApiKeyAuth | None:
     auth = ApiKeyAuth(enabled=keys.flag("enabled", True), keys=keys.texts("keys"))
     if auth.enabled and keys.is_empty("keys"):
         keys.problem("keys", "no key is listed, so nobody could get in; list keys, or set enabled to false")
+    for number, key in enumerate(auth.keys):
+        if key in ("", ":ro", ":rw"):
+            keys.problem("keys", f"key {number} is empty, so everybody could get in")
     keys.close()
     return auth
 
