@@ -82,7 +82,7 @@ async def run_daemon(
     Started with the daemon once its servers listen. ConfigError, StoreError before that; a bug is raised at the end.
     """
     pod = load(options.pod_path, options.runtime_overrides)
-    asked = stopping or trio.Event()
+    asked = stopping if stopping is not None else trio.Event()
     with _bare_errors(), _locked(options.data_dir or pod.directory / DATA_DIRECTORY) as data:
         async with open_island() as island, trio.open_nursery() as nursery:
             if stopping is None:
