@@ -176,3 +176,11 @@ def test_a_path_that_holds_no_pod(tmp_path: Path) -> None:
         load(tmp_path)
     with pytest.raises(ConfigError, match=r"x.yaml: the file can't be read: No such file or directory"):
         load(tmp_path / "x.yaml")
+
+
+def test_a_path_that_no_file_system_takes(tmp_path: Path) -> None:
+    name = "x" * 5000
+    found = problems(tmp_path, HEAD + f"datasets: [{{ref: {name}}}]\nviews: [{{name: v, sql_ref: {name}}}]\n")
+    assert [problem.split(" ")[-1] for problem in found] == [name, "long"]
+    with pytest.raises(ConfigError, match="can't be read: File name too long"):
+        load(Path(name))

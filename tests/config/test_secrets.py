@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 import pickle
 import traceback
 from dataclasses import asdict, dataclass
@@ -198,6 +199,14 @@ def test_a_file_that_is_no_text_or_too_large_is_an_error_without_its_contents(tm
             FileStore(tmp_path).get(key)
         assert "hunter2" not in "".join(traceback.format_exception(caught.value))
         assert caught.value.__context__ is None
+
+
+def test_what_is_no_file_is_no_secret_and_what_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert FileStore(tmp_path).get("pipe") is None
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigError, match="loop can't be read: Too many levels of symbolic links"):
+        FileStore(tmp_path).get("loop")
 
 
 def test_a_folder_that_comes_later_is_found_later(tmp_path: Path) -> None:

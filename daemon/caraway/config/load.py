@@ -1,5 +1,6 @@
 """A spicepod file as a `Spicepod`, or every problem in it at once (reference/spicepod.md 1)."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,12 +53,17 @@ def load(path: Path, runtime_overrides: Sequence[str] = ()) -> Spicepod:
 
 def pod_file(path: Path) -> Path:
     """The file that a path stands for; ConfigError where there is none."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112  see _first_file
         return path
-    found = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
+    found = _first_file(path, FILE_NAMES)
     if found is None:
         raise ConfigError(ConfigProblem(f"there is no {' or '.join(FILE_NAMES)} in this directory", file=path))
     return found
+
+
+def _first_file(folder: Path, names: Sequence[str]) -> Path | None:
+    # os.path and not Path.is_file, which raises for a name that is too long or a folder that is closed to us.
+    return next((folder / name for name in names if os.path.isfile(folder / name)), None)  # noqa: PTH113
 
 
 def _read_pod(root: Section, directory: Path) -> Spicepod:
@@ -167,7 +173,7 @@ def _component(item: Section, file: str, read: Callable[[Section, tuple[str, ...
     item.close()
     folder = Path(item.node.start_mark.name).parent / ref
     try:
-        path = next((folder / name for name in (f"{file}.yaml", f"{file}.yml") if (folder / name).is_file()), None)
+        path = _first_file(folder, (f"{file}.yaml", f"{file}.yml"))
         if path is None:
             item.problem("ref", f"there is no {file}.yaml or {file}.yml in {folder}")
             return []

@@ -259,6 +259,9 @@ class Section:
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             self.findings.problem(node, key, "this text holds half of a surrogate pair")
             return None
+        if "\0" in text:
+            self.findings.problem(node, key, "this text holds a zero byte")
+            return None
         return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,8 +70,7 @@ class FileStore:
         return None
 
     def _read(self, path: Path) -> str | None:
-        inside = path.resolve().is_relative_to(self._folder.resolve())
-        if not inside or not path.is_file():
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._folder)):
             return None
         text = read_text(path)
         return text.removesuffix("\n").removesuffix("\r") if text is not None else None
@@ -80,8 +80,10 @@ class FileStore:
 
 
 def read_text(path: Path) -> str | None:
-    """A small UTF-8 file, None where it is missing; ConfigError names the file and the cause, never its contents."""
+    """A small UTF-8 file, None where there is none; ConfigError names the file and the cause, never its contents."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
         with path.open("rb") as file:
             data = file.read(LARGEST_SECRET + 1)
         if len(data) <= LARGEST_SECRET:
