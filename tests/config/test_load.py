@@ -41,6 +41,7 @@ from caraway.config.model import (
 from caraway.core.predicate import Compare, Literal
 from caraway.model import Index, OnConflict, TimeColumn, TimeFormat
 
+FULL = Path(__file__).parent / "full_pod.yaml"
 HEAD = "version: v2\nkind: Spicepod\nname: app\n"
 
 
@@ -49,61 +50,8 @@ def pod(folder: Path, text: str, *overrides: str) -> Spicepod:
     return load(folder, overrides)
 
 
-RUNTIME = """
-runtime:
-  http: {bind_address: "0.0.0.0:8091"}
-  flight: {bind_address: "[::1]:0", max_message_size: 16MB, do_put_rate_limit_enabled: false, ipc_compression: zstd}
-  auth: {api-key: {enabled: false, keys: ["a:rw", "${secrets:B}"]}}
-  dataset_load_parallelism: 3
-  caching:
-    sql_results:
-      enabled: false
-      max_size: 1GiB
-      item_ttl: 10s
-      eviction_policy: tiny_lfu
-      cache_key_type: sql
-      encoding: zstd
-      hashing_algorithm: siphash
-      engine: pingora
-      stale_while_revalidate_ttl: 5m
-      warmup: on_first_refresh
-  params: {geo: us, http_max_concurrent_requests: 5, on: true}
-  shutdown_timeout: 1m30s
-  tls: {enabled: true, certificate_file: cert.pem, key: "${secrets:KEY}"}
-  tracing: {zipkin_enabled: true, zipkin_endpoint: "http://z:9411/api/v2/spans"}
-  telemetry:
-    enabled: false
-    user_agent_collection: disabled
-    properties: {site: edge-1}
-    metric_prefix: caraway.
-    otel_exporter: {enabled: false, endpoint: "otel:4317", push_interval: 5, metrics: [a, b], headers: {x-key: "1"}}
-  metrics: [{name: a}, {name: b, enabled: false}]
-  task_history:
-    enabled: false
-    captured_output: truncated
-    captured_plan: Explain Analyze
-    min_sql_duration: 5ms
-    min_plan_duration: 10ms
-    retention_period: 1d
-    retention_check_interval: 60s
-  cors: {enabled: true, allowed_origins: ["http://localhost"]}
-  cpu: {cores: 3500m}
-  query:
-    memory_limit: 1GB
-    temp_directory: /var/tmp
-    spill_compression: lz4_frame
-    max_concurrent_queries: 0
-    timeout: 30s
-    target_partitions: 2
-    workers: 2
-  output_level: verbose
-  mcp: {allowed_hosts: ["*"]}
-  ready_state: on_registration
-"""
-
-
-def test_every_key_of_runtime(tmp_path: Path) -> None:
-    found = pod(tmp_path, RUNTIME)
+def test_every_key_of_runtime() -> None:
+    found = load(FULL)
     assert found.warnings == ()
     assert found.runtime == Runtime(
         http_bind_address="0.0.0.0:8091",
@@ -163,61 +111,8 @@ def test_the_defaults_are_those_of_the_reference(tmp_path: Path) -> None:
     assert found.secrets == (SecretStoreDecl("env", "env"),)
 
 
-DATASET = """
-secrets:
-- {from: env, name: env}
-- {from: "file:/run/secrets", name: creds}
-- {from: file, name: more, params: {path: creds}}
-datasets:
-- from: spice.ai:https://core.example.com:50051
-  name: Sales.Orders
-  description: All orders
-  metadata: {owner: ops, tags: [a, 1, null], _location: enabled}
-  columns:
-  - {name: id, type: bigint not null, description: The key, metadata: {json_object: "*"}}
-  access: read
-  params: {spiceai_api_key: "${creds:KEY}", max_message_size: 16MB}
-  has_metadata_table: true
-  replication: {enabled: true}
-  time_column: at
-  time_format: unix_millis
-  time_partition_column: day
-  time_partition_format: date
-  dependsOn: [Sales.orders]
-  on_schema_change: append_new_columns
-  ready_state: on_registration
-  metrics: [{name: m, enabled: false}]
-  check_availability: disabled
-  acceleration:
-    enabled: true
-    engine: sqlite
-    mode: file_update
-    refresh_mode: append
-    refresh_check_interval: 30s
-    refresh_sql: SELECT id, at FROM sales.orders WHERE id > 5
-    refresh_data_window: 7d
-    refresh_append_overlap: 5m
-    refresh_retry_enabled: false
-    refresh_retry_max_attempts: 4
-    refresh_on_startup: always
-    refresh_jitter_enabled: true
-    refresh_jitter_max: 10s
-    retention_check_enabled: true
-    retention_period: 30d
-    retention_sql: DELETE FROM sales.orders WHERE id < 3
-    retention_check_interval: 1h
-    on_zero_results: use_source
-    primary_key: (id, at)
-    indexes: {"(b, c)": unique, d: enabled}
-    on_conflict: {"(at, id)": upsert_dedup_by_row_id}
-    params: {sqlite_file: x.db, acceptable_lag: 5m, query_federation: disabled}
-    metrics: [{name: n}]
-    write_mode: write_through
-"""
-
-
-def test_every_key_of_a_dataset(tmp_path: Path) -> None:
-    found = pod(tmp_path, DATASET)
+def test_every_key_of_a_dataset() -> None:
+    found = load(FULL)
     assert found.warnings == ()
     assert found.secrets == (
         SecretStoreDecl("env", "env"),
