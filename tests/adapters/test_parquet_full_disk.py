@@ -1,6 +1,7 @@
 """A full disk: the dataset takes nothing new, holds what it held, and goes on when there is space again."""
 
 import gc
+import random
 import resource
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -52,10 +53,10 @@ def filled(disk: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_growth(_: Path) -> Iterator[None]:
+def no_growth(_: Path, limit: int = 16) -> Iterator[None]:
     """No file of this process gets longer than a few bytes until the context ends."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         yield
     finally:
@@ -137,3 +138,25 @@ async def refused_then_done(disk: Path, operation: Callable, full: Callable) -> 
         assert len(await ids(store)) == expected
     async with opened(disk / "orders") as store:
         assert len(await ids(store)) == expected
+
+
+def noise(first: int, count: int) -> pa.RecordBatch:
+    rng = random.Random(first)
+    notes = [rng.randbytes(24).hex() for _ in range(count)]
+    return pa.record_batch([pa.arange(first, first + count), pa.array(notes)], schema=SCHEMA)
+
+
+async def test_a_tail_that_became_a_part_stays_one_where_the_merge_after_it_fails(tmp_path: Path) -> None:
+    async with opened(tmp_path / "orders") as store:
+        for first in range(0, 9000, 3000):
+            await store.commit([Append(noise(first, 3000))], None)
+        await store.commit([Append(noise(9000, 999))], None)
+        await store.commit([Append(noise(9999, 1))], None)
+        largest = max(path.stat().st_size for path in (tmp_path / "orders").rglob("*"))
+        with no_growth(tmp_path, limit=largest + 16_000), pytest.raises(StoreError):
+            await store.maintain()
+        assert len(store.snapshot.value.data.parts) == 4
+        await store.commit([Append(noise(10_000, 5))], Cursor("after"))
+    async with opened(tmp_path / "orders") as store:
+        assert store.snapshot.value.cursor == "after"
+        assert await ids(store) == list(range(10_005))

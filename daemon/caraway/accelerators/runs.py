@@ -44,7 +44,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class KeyIndex:
-    """Keys of stored rows to offsets: 16 bytes a row for integer keys, 16 and the key's length for others.
+    """Keys of stored rows to offsets: 16 bytes a row for integer keys, 25 and the length of the key for others.
 
     Entries of rows that were hidden since stay until the index is built anew; the caller checks what it finds.
     """

@@ -122,7 +122,8 @@ class ParquetAccelerator:
     async def maintain(self) -> None:
         if self._state.generation and not self._appending:
             age = trio.current_time() - self._tail_since
-            await self._advance(lambda: self._store.maintain(self._state, age))
+            await self._advance(lambda: self._store.fold(self._state, age))
+            await self._advance(lambda: self._store.tidy(self._state))
 
     async def aclose(self) -> None:
         with trio.CancelScope(shield=True):

@@ -26,7 +26,11 @@ from caraway.model import OFFSET_COLUMN, Change, Cursor, ParquetFiles, TableSpec
 
 
 class Store:
-    """A folder with a catalog, part files and tails; a method takes the state it starts from and gives the next."""
+    """A folder with a catalog, part files and tails.
+
+    A method takes the state that it starts from and gives the next one, which is durable then; each makes one step at
+    most, so that a failure leaves the caller with the state that the disk has.
+    """
 
     def __init__(self, folder: Path, spec: TableSpec, options: Options, catalog: Catalog) -> None:
         self._folder = folder
@@ -75,13 +79,16 @@ class Store:
         self._keys = draft.keys
         return saved
 
-    def maintain(self, state: State, tail_age: float) -> State:
-        """Do what is due: turn the tails into a part, then merge or rewrite one window of parts."""
-        policy = self._options.policy
+    def fold(self, state: State, tail_age: float) -> State:
+        """Turn the tails into a part if they are due."""
         tail = Size(sum(tail.rows for tail in state.tails), sum(tail.length for tail in state.tails))
-        if tail_is_due(tail, policy, age=tail_age, commits=sum(len(tail.marks) for tail in state.tails)):
-            state = self._fold(state)
-        window = parts_to_rewrite([_size(part, state.hidden) for part in state.parts], policy)
+        commits = sum(len(tail.marks) for tail in state.tails)
+        is_due = tail_is_due(tail, self._options.policy, age=tail_age, commits=commits)
+        return self._fold(state) if is_due else state
+
+    def tidy(self, state: State) -> State:
+        """Merge or rewrite one window of parts if that is due."""
+        window = parts_to_rewrite([_size(part, state.hidden) for part in state.parts], self._options.policy)
         return self._merge(state, window) if window else state
 
     def close(self) -> None:
