@@ -26,22 +26,25 @@ class Script:
 
 class FakeResult:
     def __init__(self, script: Script) -> None:
-        self._script = script
+        self._chunks = iter(script.chunks)
         self.rows = 0
 
     @property
     def schema(self) -> FlightMessage:
         return FlightMessage(b"", b"")
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._script.chunks:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        for chunk in self._chunks:
             if isinstance(chunk, QueryError):
                 raise chunk
-            if isinstance(chunk, float):
-                await trio.sleep(chunk)
-                continue
-            await trio.lowlevel.checkpoint()
-            yield chunk
+            if isinstance(chunk, bytes):
+                return chunk
+            await trio.sleep(chunk)
+        raise StopAsyncIteration
 
 
 class FakeEngine:

@@ -112,16 +112,24 @@ class Date:
 def listen(address: str) -> socket.socket:
     """A listening socket on `host:port`; ConfigError where that can't be had."""
     host, _, port = address.rpartition(":")
-    host = host.strip("[]")
     try:
-        family, _, _, _, sockaddr = socket.getaddrinfo(
-            host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.create_server(sockaddr[:2], family=family, backlog=BACKLOG)
-    except (OSError, ValueError, OverflowError) as error:
+        found = socket.getaddrinfo(
+            host.strip("[]") or None, _port(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, name = found[0]
+        listener = socket.create_server(name[:2], family=family, backlog=BACKLOG)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"Can't listen on {address!r}: {error}. Give a free `host:port` of this machine.") from error
     listener.setblocking(False)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     return listener
+
+
+def _port(text: str) -> int:
+    """getaddrinfo takes 65536 for 0."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return int(text)
 
 
 async def _accept(listener: socket.socket) -> tuple[socket.socket, Address]:

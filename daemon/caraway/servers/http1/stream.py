@@ -15,7 +15,6 @@ class TcpStream(trio.abc.HalfCloseableStream):
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send_nowait(self, data: bytes | memoryview) -> int:
         """How many bytes the kernel took, at once; BrokenResourceError when the connection is gone."""
