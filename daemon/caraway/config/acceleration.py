@@ -1,6 +1,6 @@
 """The `acceleration:` block of a dataset or a view (reference/spicepod.md 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -13,13 +13,12 @@ from caraway.config.model import (
     OnZeroResults,
     RefreshMode,
     RefreshOnStartup,
-    RefreshSql,
     StorageMode,
 )
 from caraway.config.rules import check_acceleration
 from caraway.config.section import Section
+from caraway.config.sql import refresh_sql_of, retention_sql_of
 from caraway.core.names import parse_column_ref
-from caraway.core.predicate import Predicate
 from caraway.model import Index, OnConflict, TimeColumn
 
 T = TypeVar("T")
@@ -60,7 +59,7 @@ def read_acceleration(section: Section, subject: Subject) -> Acceleration:
         refresh_mode=mode,
         refresh_check_interval=section.duration("refresh_check_interval"),
         refresh_cron=section.parsed("refresh_cron", check_cron, None),
-        refresh_sql=_refresh_sql(section, subject.name),
+        refresh_sql=_sql(section, "refresh_sql", refresh_sql_of, subject.name),
         refresh_data_window=section.duration("refresh_data_window"),
         refresh_append_overlap=section.seconds("refresh_append_overlap", 0.0),
         refresh_retry_enabled=section.flag("refresh_retry_enabled", True),
@@ -70,7 +69,7 @@ def read_acceleration(section: Section, subject: Subject) -> Acceleration:
         refresh_jitter_max=section.duration("refresh_jitter_max"),
         retention_check_enabled=section.flag("retention_check_enabled", False),
         retention_period=section.duration("retention_period"),
-        retention_sql=_retention_sql(section, subject.name),
+        retention_sql=_sql(section, "retention_sql", retention_sql_of, subject.name),
         retention_check_interval=section.duration("retention_check_interval"),
         on_zero_results=section.member("on_zero_results", OnZeroResults.RETURN_EMPTY),
         primary_key=section.parsed("primary_key", parse_column_ref, ()),
@@ -103,22 +102,9 @@ def _checked(
     return acceleration
 
 
-def _refresh_sql(section: Section, name: str) -> RefreshSql | None:
-    def parse(text: str) -> RefreshSql:
-        from caraway.config.sql import refresh_sql_of
-
-        return refresh_sql_of(text, name)
-
-    return section.parsed("refresh_sql", parse, None) if section.has("refresh_sql") and name else None
-
-
-def _retention_sql(section: Section, name: str) -> Predicate | None:
-    def parse(text: str) -> Predicate:
-        from caraway.config.sql import retention_sql_of
-
-        return retention_sql_of(text, name)
-
-    return section.parsed("retention_sql", parse, None) if section.has("retention_sql") and name else None
+def _sql(section: Section, key: str, parse: Callable[[str, str], T], name: str) -> T | None:
+    """A statement about the dataset; without a good name there is nothing to compare its table with."""
+    return section.parsed(key, lambda text: parse(text, name), None) if section.has(key) and name else None
 
 
 def _indexes(section: Section) -> tuple[Index, ...]:

@@ -1,17 +1,12 @@
 """The WHERE of a parsed statement as a predicate; what has no value of its own stays SQL text."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
 
+from sqlglot import exp
+
+from caraway.config.dialect import text_of
 from caraway.core.predicate import Compare, CompareOp, In, IsNull, Like, Literal, Not, Predicate, RawSql, all_of, any_of
-
-if TYPE_CHECKING:
-    from sqlglot import exp
-
-DIALECT = "postgres"
 
 _FLIPPED: dict[CompareOp, CompareOp] = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _UNDERSTOOD = frozenset({"this", "expression", "expressions", "low", "high", "negate"})
@@ -30,20 +25,18 @@ def predicate_of(condition: exp.Expr, tables: frozenset[str]) -> Predicate | Non
     """
     try:
         prepared = _prepared(condition, tables)
-        return all_of(*(_translated(term) or RawSql(term.sql(dialect=DIALECT)) for term in _conjuncts(prepared)))
+        return all_of(*(_translated(term) or RawSql(text_of(term)) for term in _conjuncts(prepared)))
     except RecursionError as error:
         raise SqlRefusedError("the condition is nested too deeply") from error
 
 
 def column_of(column: exp.Expr, tables: frozenset[str]) -> str:
     """The name of a column, lower-cased unless quoted."""
-    from sqlglot import exp
-
     qualifier = column.args.get("table")
     if column.args.get("db") is not None or (qualifier is not None and fold(qualifier) not in tables):
-        raise SqlRefusedError(f"the column {column.sql(dialect=DIALECT)} belongs to another table")
+        raise SqlRefusedError(f"the column {text_of(column)} belongs to another table")
     if not isinstance(column.this, exp.Identifier):
-        raise SqlRefusedError(f"{column.sql(dialect=DIALECT)} is not a column")
+        raise SqlRefusedError(f"{text_of(column)} is not a column")
     return fold(column.this)
 
 
@@ -55,23 +48,17 @@ def fold(identifier: exp.Expr) -> str:
 
 def _prepared(condition: exp.Expr, tables: frozenset[str]) -> exp.Expr:
     """A copy with bare, folded and quoted names of columns."""
-    from sqlglot import exp
-
     forbidden = (exp.Query, exp.AggFunc, exp.Window, exp.Placeholder, exp.Parameter)
     copy = exp.Paren(this=condition.copy())
     for node in copy.walk():
         if isinstance(node, forbidden):
-            raise SqlRefusedError(
-                f"{node.sql(dialect=DIALECT)} is not allowed in this WHERE; only conditions on a row are"
-            )
+            raise SqlRefusedError(f"{text_of(node)} is not allowed in this WHERE; only conditions on a row are")
     for column in list(copy.find_all(exp.Column)):
         column.replace(exp.column(exp.to_identifier(column_of(column, tables), quoted=True)))
     return copy
 
 
 def _conjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
-    from sqlglot import exp
-
     pending = [condition]
     while pending:
         term = pending.pop().unnest()
@@ -83,8 +70,6 @@ def _conjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
 
 def _translated(term: exp.Expr) -> Predicate | None:
     """The term as a predicate, None where any part of it has no value."""
-    from sqlglot import exp
-
     term = term.unnest()
     if any(value and name not in _UNDERSTOOD for name, value in term.args.items()):
         return None
@@ -115,8 +100,6 @@ def _negated(term: exp.Expr) -> Predicate | None:
 
 
 def _leaf(term: exp.Expr) -> Predicate | None:
-    from sqlglot import exp
-
     operators: dict[type[exp.Expr], CompareOp] = {
         exp.EQ: "=", exp.NEQ: "!=", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="
     }  # fmt: skip
@@ -141,8 +124,6 @@ def _leaf(term: exp.Expr) -> Predicate | None:
 
 
 def _like(term: exp.Like | exp.ILike) -> Predicate | None:
-    from sqlglot import exp
-
     match _literal(term.expression):
         case Literal(str(pattern), "utf8"):
             return Like(_name(term.this), pattern, isinstance(term, exp.ILike))
@@ -151,16 +132,12 @@ def _like(term: exp.Like | exp.ILike) -> Predicate | None:
 
 
 def _is(term: exp.Is) -> Predicate | None:
-    from sqlglot import exp
-
     if not isinstance(term.expression, exp.Null):
         return None
     return IsNull(_name(term.this))
 
 
 def _compare(column: exp.Expr, operator: CompareOp, value: exp.Expr) -> Compare | None:
-    from sqlglot import exp
-
     literal = _literal(value)
     return Compare(_name(column), operator, literal) if isinstance(column, exp.Column) and literal else None
 
@@ -171,8 +148,6 @@ def _name(column: exp.Expr) -> str:
 
 def _literal(value: exp.Expr) -> Literal | None:
     """The value by its own type: what the column wants of it is known only with the schema."""
-    from sqlglot import exp
-
     value = value.unnest()
     match value:
         case exp.Boolean():
@@ -201,8 +176,6 @@ def _number(text: str) -> Literal | None:
 
 def _moment(text: str, kind: exp.DType) -> Literal | None:
     """DATE '..' and TIMESTAMP '..' as storage integers."""
-    from sqlglot import exp
-
     try:
         if kind == exp.DType.DATE:
             return Literal((date.fromisoformat(text) - _EPOCH.date()).days, "date32[day]")
