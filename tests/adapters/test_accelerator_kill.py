@@ -76,6 +76,7 @@ def victim(engine: str, directory: Path) -> Iterator[Victim]:
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PERSISTENT)
 def test_a_store_survives_being_killed(name: str, tmp_path: Path) -> None:
     engine = EngineUnderTest(name, tmp_path / "orders")

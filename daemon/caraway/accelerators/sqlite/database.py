@@ -149,7 +149,7 @@ class Database:
 
 def store_error(error: Exception, path: Path) -> StoreError:
     """What the driver said, with its remedy."""
-    text = str(error).split("\nquery was:")[0]
+    text = str(error).partition("\nquery")[0]
     if any(word in text for word in _FATAL):
         remedy = "Restore the file from a copy, or remove it to load the dataset anew."
         return StoreError(f"{path} is damaged: {text}.", remedy=remedy, transient=False)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from caraway.accelerators.sqlite.chunks import gathered
 from caraway.accelerators.sqlite.database import Database
 from caraway.accelerators.sqlite.layout import GONE, OFFSET, Layout, chunk_table
-from caraway.accelerators.sqlite.sql import Condition, condition, quoted
+from caraway.accelerators.sqlite.sql import Condition, Value, condition, quoted
 from caraway.core.predicate import Predicate, columns_of
 from caraway.errors import StoreError
 from caraway.kernels import filter_batch
@@ -103,7 +103,8 @@ def _layout(request: Request) -> Layout:
 def _batches(
     database: Database, request: Request, layout: Layout, pushed: Condition | None, *, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    sql, values = _select(request, layout, pushed, limit)
+    later = _has_removed_since(database, request)
+    sql, values = select(request, layout, pushed, later=later, limit=limit)
     batch_rows = max(256, min(_BATCH_ROWS, _BATCH_BYTES // max(request.row_bytes, 1)))
     with database.read(sql, values, batch_rows) as reader:
         first = True
@@ -114,13 +115,22 @@ def _batches(
                 yield from _decoded(database, request, layout, stored)
 
 
-def _select(
-    request: Request, layout: Layout, pushed: Condition | None, limit: int | None
-) -> tuple[str, tuple[int | str | bytes | None, ...]]:
-    """The query, whose first row is not data: the driver takes the types of the columns from the rows it sees first."""
+def _has_removed_since(database: Database, request: Request) -> bool:
+    sql = f"SELECT 1 FROM {quoted(request.table)} WHERE {GONE} > ? LIMIT 1"
+    return bool(database.execute(sql, (request.generation,)))
+
+
+def select(
+    request: Request, layout: Layout, pushed: Condition | None, *, later: bool, limit: int | None
+) -> tuple[str, tuple[Value, ...]]:
+    """The query, whose first row is not data: the driver takes the types of the columns from the rows it sees first.
+
+    `later` says that rows of the snapshot were removed after it; if none was, the indexes can be used, which know
+    only the rows that are there.
+    """
     types = "".join(f", {layout.codecs[name].stored.value}" for name in layout.in_table)
-    where = f"{OFFSET} >= ? AND {OFFSET} < ? AND ({GONE} IS NULL OR {GONE} > ?)"
-    values: tuple[int | str | bytes | None, ...] = (request.start, request.end, request.generation)
+    where = f"{OFFSET} >= ? AND {OFFSET} < ? AND ({GONE} IS NULL{f' OR {GONE} > ?' if later else ''})"
+    values: tuple[Value, ...] = (request.start, request.end, *((request.generation,) if later else ()))
     if pushed:
         where, values = f"{where} AND ({pushed.sql})", (*values, *pushed.values)
     limited = "" if limit is None else f" LIMIT {limit + 1}"
