@@ -129,7 +129,7 @@ class Daemon:
         self, stopping: trio.Event, *, task_status: trio.TaskStatus["Daemon"] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until `stopping` is set."""
-        self._emit(DaemonStarted(self.pod.name, __version__))
+        self._emit(DaemonStarted(self.pod.name, __version__, self.pod.runtime.output_level))
         for warning in self.pod.warnings:
             self._emit(ConfigWarned(warning))
         grace = self.pod.runtime.shutdown_timeout
@@ -140,12 +140,12 @@ class Daemon:
         ]
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._note_stopping, stopping)
                 await nursery.start(partial(supervise, rings, stopping=stopping, emit=self._emit))
                 self._write_endpoints()
                 task_status.started(self)
-                nursery.start_soon(self._announce_ready)
+                nursery.start_soon(self._announce_ready, stopping)
                 await stopping.wait()
+                self._stopping = True
         finally:
             self._endpoints_file.unlink(missing_ok=True)
 
@@ -213,14 +213,17 @@ class Daemon:
 
     # --- what it tells -----------------------------------------------------------------------------------------------
 
-    async def _note_stopping(self, stopping: trio.Event) -> None:
-        await stopping.wait()
-        self._stopping = True
+    async def _announce_ready(self, stopping: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_ready, nursery.cancel_scope)
+            await stopping.wait()
+            nursery.cancel_scope.cancel()
 
-    async def _announce_ready(self) -> None:
+    async def _wait_ready(self, scope: trio.CancelScope) -> None:
         for actor in self.datasets.values():
             await actor.status.wait_until(lambda status: status.ready)
         self._emit(AllReady())
+        scope.cancel()
 
     def _bound(self, server: str, address: str) -> None:
         self.endpoints.publish(replace(self.endpoints.value, **{server: address}))

@@ -32,7 +32,9 @@ USUAL = Intensity()
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One task to keep running. It ends by returning, never by itself otherwise; ConfigError always escalates.
+    """One task to keep running. It ends by returning, never by itself otherwise.
+
+    ConfigError always escalates, and is no crash to be told of: whoever waits for `supervise` gets it.
 
     `run(task_status=...)` reports `started()` once it serves. `stop`, where given, asks it to drain and return.
     `crashed(error, restart_in)` tells its owner of a crash; `restart_in` None means that it was given up.
@@ -167,6 +169,8 @@ class _Kept:
         return self.child.give_up is GiveUp.ESCALATE or isinstance(crash, ConfigError)
 
     def _report(self, crash: BaseException, delay: float | None) -> None:
+        if isinstance(crash, ConfigError):
+            return
         error = f"{type(crash).__name__}: {crash}"
         self._emit(ChildCrashed(self.child.name, error, "".join(traceback.format_exception(crash)), delay))
         if self.child.crashed is not None:

@@ -27,7 +27,7 @@ from caraway.query.settings import worker_settings
 
 T = TypeVar("T")
 
-WAITING_PER_RUNNING = 16
+WAITING_PER_RUNNING = 256
 SMALL_MEMORY = 1024**3
 """With less than this to share, a worker starts with the first query instead of with the daemon."""
 SETTLED = 10.0
