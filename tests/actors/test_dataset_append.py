@@ -270,3 +270,45 @@ async def test_what_comes_through_is_the_difference(seed, held_bytes):
     unseen = Deduplicator(store, store.snapshot.value, bound=None, time=TIME, held_bytes=held_bytes)
     came = [row async for batch in unseen.fresh(arriving()) for row in batch.to_pylist()]
     assert Counter(map(repr, came)) == Counter(map(repr, new)) - Counter(map(repr, old))
+
+
+async def test_large_comparisons_run_in_a_thread_and_are_as_exact():
+    store = FakeAccelerator(TableSpec("t", timed().schema, time=TIME))
+    old, new = timed(*((n, n // 100) for n in range(30_000))), timed(*((n, n // 100) for n in range(20_000, 40_000)))
+    for batch in old.to_batches():
+        await store.commit([Append(batch)], None)
+
+    async def arriving():
+        for batch in new.to_batches(max_chunksize=7_000):
+            yield batch
+
+    unseen = Deduplicator(store, store.snapshot.value, bound=None, time=TIME)
+    came = [value async for batch in unseen.fresh(arriving()) for value in batch["id"].to_pylist()]
+    assert sorted(came) == list(range(30_000, 40_000))
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_happens_no_row_is_lost_and_none_comes_twice(world, autojump_clock, seed):
+    draw = random.Random(seed)
+    world.accelerate(refresh_mode=RefreshMode.APPEND, refresh_check_interval=20.0, refresh_append_overlap=30.0)
+    world.chance = draw.random()
+    world.source.batch_rows, world.source.delay = 3, 0.5
+    expected = []
+    for _ in range(8):
+        async with world.run() as actor:
+            for _ in range(draw.randint(1, 6)):
+                seconds = round(trio.current_time()) - draw.randint(0, 5)
+                expected += [(len(expected) + n, seconds) for n in range(draw.randint(0, 8))]
+                world.source.table = timed(*expected)
+                world.source.fail_after = draw.randint(0, 4)
+                world.source.failures = draw.choices([None, SourceError("lost")], k=3)
+                if draw.random() < 0.3:
+                    actor.request_refresh()
+                await trio.sleep(draw.choice([0.1, 0.6, 5, 15]))
+    world.source.failures.clear()
+    async with world.run() as actor:
+        await trio.sleep(5)
+        actor.request_refresh()
+        await trio.sleep(25)
+        assert Counter(await ids(world)) == Counter(id_ for id_, _ in expected)
+        assert len(expected) > 30
