@@ -88,11 +88,12 @@ class Connection:
 
     async def _handshake(self, key: Secret) -> str:
         credentials = base64.b64encode(f":{key.reveal()}".encode()).decode()
-        call = self._open().stream_stream(f"/{SERVICE}/Handshake", HandshakeRequest.SerializeToString)
-        replies = call([HandshakeRequest()], metadata=(("authorization", f"Basic {credentials}"),))
-        async for _ in replies:
-            pass
-        for name, value in (*await replies.initial_metadata(), *await replies.trailing_metadata()):
+        # Called as unary, which is the same on the wire for one message each way. As streams, gRPC may report an error
+        # of its own for a server that refuses early, and loses the reply's headers if the call ends before it looks.
+        call = self._open().unary_unary(f"/{SERVICE}/Handshake", HandshakeRequest.SerializeToString)
+        reply = call(HandshakeRequest(), metadata=(("authorization", f"Basic {credentials}"),))
+        await reply
+        for name, value in (*await reply.initial_metadata(), *await reply.trailing_metadata()):
             if name == "authorization" and value.startswith(BEARER):
                 return str(value[len(BEARER) :])
         return ""
