@@ -24,7 +24,7 @@ def distinct(batch: pa.RecordBatch, spec: TableSpec) -> pa.RecordBatch:
             message = f"Column {name!r} of the primary key of dataset {spec.name} is null in a row."
             raise StoreError(message, remedy="Filter such rows by refresh_sql.", transient=False)
     key = conflict_key(spec)
-    if not key or spec.on_conflict in {OnConflict.REJECT, OnConflict.DROP}:
+    if batch.num_rows < 2 or not key or spec.on_conflict in {OnConflict.REJECT, OnConflict.DROP}:
         return batch
     groups = _grouped(batch, key)
     if pc.max(groups.column(f"{_ROW}_count")).as_py() in {None, 1}:

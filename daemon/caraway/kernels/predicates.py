@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from caraway.core.predicate import And, Compare, CompareOp, In, IsNull, Like, Literal, Not, Or, Predicate, RawSql
 from caraway.errors import StoreError
 from caraway.kernels.batches import keep
-from caraway.kernels.types import plain, scalar_of
+from caraway.kernels.types import exact_scalar, plain, scalar_of
 
 _COMPARE: dict[CompareOp, Callable[[pa.Array, pa.Scalar], pa.BooleanArray]] = {
     "=": pc.equal,
@@ -106,7 +106,7 @@ def _aligned(column: pa.Array, value: pa.Scalar) -> tuple[pa.Array, pa.Scalar]:
     """Both sides in one type, without loss: the column's, the literal's, or the widest decimal."""
     if column.type == value.type:
         return column, value
-    if (exact := _exact(value, column.type)) is not None:
+    if (exact := exact_scalar(value, column.type)) is not None:
         return column, exact
     try:
         return column.cast(value.type), value
@@ -115,20 +115,13 @@ def _aligned(column: pa.Array, value: pa.Scalar) -> tuple[pa.Array, pa.Scalar]:
         return column.cast(wide), value.cast(wide)
 
 
-def _exact(value: pa.Scalar, target: pa.DataType) -> pa.Scalar | None:
-    try:
-        scalar = value.cast(target)
-        read_from_text = pa.types.is_string(value.type) or pa.types.is_large_string(value.type)
-        return scalar if read_from_text or scalar.cast(value.type) == value else None
-    except pa.ArrowException:
-        return None
-
-
 def _scale(kind: pa.DataType) -> int:
     return kind.scale if pa.types.is_decimal(kind) else 0
 
 
 def _is_in(column: pa.Array, values: tuple[Literal, ...]) -> pa.BooleanArray:
+    if not values:
+        return _constant(len(column), False)
     known = [literal for literal in values if literal.value is not None]
     found = _is_in_known(column, known)
     unknown = _constant(len(column), None)
@@ -136,7 +129,7 @@ def _is_in(column: pa.Array, values: tuple[Literal, ...]) -> pa.BooleanArray:
 
 
 def _is_in_known(column: pa.Array, values: list[Literal]) -> pa.BooleanArray:
-    exact = [_exact(scalar_of(literal), column.type) for literal in values]
+    exact = [exact_scalar(scalar_of(literal), column.type) for literal in values]
     if pa.types.is_floating(column.type) or pa.types.is_null(column.type) or any(value is None for value in exact):
         each = (_compare(column, "=", literal) for literal in values)
         return reduce(pc.or_kleene, each, _constant(len(column), False))

@@ -80,6 +80,18 @@ def plain(column: pa.Array) -> pa.Array:
     return column
 
 
+def exact_scalar(value: pa.Scalar, target: pa.DataType) -> pa.Scalar | None:
+    """The same value in another type, or None where that type can't express it; texts are read."""
+    if value.type == target:
+        return value
+    try:
+        scalar = value.cast(target)
+        read_from_text = pa.types.is_string(value.type) or pa.types.is_large_string(value.type)
+        return scalar if read_from_text or scalar.cast(value.type) == value else None
+    except pa.ArrowException:
+        return None
+
+
 def viewless(kind: pa.DataType) -> pa.DataType:
     """The type with large strings and binaries for views at any depth: Arrow can't filter or take views yet."""
     if pa.types.is_string_view(kind):

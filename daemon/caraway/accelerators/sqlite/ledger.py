@@ -1,7 +1,7 @@
 """What a file says of each dataset in it: schema, epoch, counters and cursor, in the transaction of the rows."""
 
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 
 import pyarrow as pa
 
@@ -61,8 +61,8 @@ def _state(epoch: Value, *stored: Value) -> Tally | None:
 
 def save(database: Database, spec: TableSpec, state: Tally | None) -> None:
     """Replace what the file knows of the dataset; within the caller's transaction."""
-    fields = astuple(state) if state else (None,) * len(Tally.__dataclass_fields__)
-    database.execute(_SAVE, (spec.name, spec.schema.serialize().to_pybytes(), keys_of(spec), *fields))
+    counters = [getattr(state, field.name, None) for field in fields(Tally)]
+    database.execute(_SAVE, (spec.name, spec.schema.serialize().to_pybytes(), keys_of(spec), *counters))
 
 
 def forget(database: Database, dataset: str) -> None:
