@@ -1,7 +1,6 @@
 """Query results as the bytes of an HTTP answer, batch by batch, without Python work per row.
 
-The formats follow reference/http_api.md 1.2. A hundred thousand rows are rendered in the time in which a Python loop
-would touch ten thousand: `scripts/bench_render` measures it.
+The formats follow reference/http_api.md 1.2. `scripts/benchmarks/http_server.py` measures the rows a second.
 """
 
 from collections.abc import Callable

@@ -103,7 +103,7 @@ async def _stream(result: QueryResult, out: "Outflow") -> None:
     """Send the chunks as they come. A failure after the head went out leaves the answer without an end."""
     try:
         async for chunk in result:
-            assert isinstance(chunk, bytes)  # noqa: S101 - a rendered format, by the port's contract
+            assert isinstance(chunk, bytes)
             await out.put(chunk)
     except QueryError:
         if out.begun:
