@@ -76,7 +76,7 @@ async def test_nonsense_is_400(body: bytes, headers: dict[str, str], words: str)
     ("accept", "format_", "content_type"),
     [
         ("text/csv", ResultFormat.CSV, "text/csv"),
-        ("text/plain", ResultFormat.TEXT, "text/plain"),
+        ("text/plain", ResultFormat.TEXT, "text/plain; charset=utf-8"),
         (f"{ENVELOPE}, application/json", ResultFormat.ENVELOPE, ENVELOPE),
         ("application/vnd.apache.arrow.stream", ResultFormat.ARROW_STREAM, "application/vnd.apache.arrow.stream"),
     ],

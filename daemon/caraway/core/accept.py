@@ -7,12 +7,12 @@ from caraway.model import ResultFormat
 CONTENT_TYPES = {
     ResultFormat.JSON: "application/json",
     ResultFormat.CSV: "text/csv",
-    ResultFormat.TEXT: "text/plain",
+    ResultFormat.TEXT: "text/plain; charset=utf-8",
     ResultFormat.ENVELOPE: "application/vnd.spiceai.sql.v1+json",
     ResultFormat.ARROW_STREAM: "application/vnd.apache.arrow.stream",
 }
 
-_FORMATS = {name: format_ for format_, name in CONTENT_TYPES.items()} | {
+_FORMATS = {name.partition(";")[0]: format_ for format_, name in CONTENT_TYPES.items()} | {
     "application/vnd.spiceai.nsql.v1+json": ResultFormat.ENVELOPE,
     "application/*": ResultFormat.JSON,
     "*/*": ResultFormat.JSON,
