@@ -98,7 +98,7 @@ class Connection:
         """Receive and parse under a deadline, which moves with what is being waited for.
 
         The timer is set seldom: a deadline that moves away, as it does with each request, is looked at when the timer
-        rings. Moving trio's own deadline each time costs a tenth of a small request.
+        rings.
         """
         self._deadline = trio.current_time() + self._limits.head_seconds
         while trio.current_time() < self._deadline:
