@@ -145,6 +145,21 @@ async def test_commits_are_synced_and_the_log_is_bounded(tmp_path: Path) -> None
     await store.aclose()
 
 
+async def test_a_slow_reader_does_not_hold_the_log_up(tmp_path: Path) -> None:
+    store = await opened(spec(tmp_path))
+    ids = pa.arange(0, 150_000)
+    columns = [ids, ids.cast(pa.string()), ids.cast(pa.float64()), pa.nulls(len(ids), SCHEMA.field("tags").type)]
+    snapshot = await store.commit([Append(pa.record_batch(columns, schema=SCHEMA))], None)
+    async with store.tail(snapshot.epoch, 0) as batches:
+        assert batches is not None
+        seen = (await anext(aiter(batches)))[1].num_rows
+        await store.commit([DeleteWhere(Compare("id", ">=", Literal(0, "int64")))], None)
+        assert store._store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)") == [(0, 0, 0)]
+        seen += sum([rows.num_rows async for _, rows in batches])
+    assert seen == 150_000
+    await store.aclose()
+
+
 async def test_an_index_is_used_by_a_pushed_predicate(tmp_path: Path) -> None:
     store = await opened(spec(tmp_path, primary_key=("id",), indexes=(Index(("word",)),)))
     snapshot = await store.commit([Append(batch(*range(500)))], None)

@@ -1,7 +1,7 @@
 """Rows of a SQLite dataset as Arrow batches: in log order, as of one snapshot, with what SQLite can filter filtered."""
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,6 +33,10 @@ class Request:
     predicate: Predicate | None = None
     limit: int | None = None
     row_bytes: int = 0
+
+    @property
+    def batch_rows(self) -> int:
+        return max(256, min(_BATCH_ROWS, _BATCH_BYTES // max(self.row_bytes, 1)))
 
     @property
     def wanted(self) -> list[str]:
@@ -69,10 +73,30 @@ def read_rows(request: Request) -> Generator[pa.RecordBatch, None, None]:
     """Batches of the wanted columns, then the offset; a connection of its own lives as long as the iterator."""
     database = Database(request.path, read_only=True)
     try:
-        with database.reading():
-            yield from rows_from(database, request)
+        if request.predicate is None:
+            yield from _pages(database, request)
+        else:
+            with database.reading():
+                yield from rows_from(database, request)
     finally:
         database.close()
+
+
+def _pages(database: Database, request: Request) -> Iterator[pa.RecordBatch]:
+    """All rows, a page a transaction: however slow the reader, the file's log does not have to wait for it.
+
+    The pages belong together since rows that the snapshot has are marked and not deleted while it is pinned.
+    """
+    start, left = request.start, request.limit
+    while left is None or left > 0:
+        limit = request.batch_rows if left is None else min(left, request.batch_rows)
+        with database.reading():
+            page = list(rows_from(database, replace(request, start=start, limit=limit)))
+        if not page:
+            return
+        yield from page
+        start = page[-1].column(page[-1].num_columns - 1)[-1].as_py() + 1
+        left = None if left is None else left - sum(batch.num_rows for batch in page)
 
 
 def rows_from(database: Database, request: Request) -> Iterator[pa.RecordBatch]:
@@ -105,8 +129,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     later = _has_removed_since(database, request)
     sql, values = select(request, layout, pushed, later=later, limit=limit)
-    batch_rows = max(256, min(_BATCH_ROWS, _BATCH_BYTES // max(request.row_bytes, 1)))
-    with database.read(sql, values, batch_rows) as reader:
+    with database.read(sql, values, request.batch_rows) as reader:
         first = True
         for batch in reader:
             stored = batch.slice(1) if first else batch
