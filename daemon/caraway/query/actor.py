@@ -214,11 +214,12 @@ class QueryActor:
     async def _worker(self, deadline: float) -> Worker:
         """A live worker, chosen in turn."""
         self._wanted.set()
-        workers = await self._in_time(deadline, self._workers.wait_until, lambda ws: bool(ws) or self._stopping)
-        if not workers or self._stopping:
-            raise _stopped()
-        self._workers.publish((*workers[1:], workers[0]))
-        return workers[0]
+        while not self._stopping:
+            await self._in_time(deadline, self._workers.wait_until, lambda workers: bool(workers) or self._stopping)
+            if workers := self._workers.value:
+                self._workers.publish((*workers[1:], workers[0]))
+                return workers[0]
+        raise _stopped()
 
     @asynccontextmanager
     async def _conversation(self, worker: Worker) -> AsyncIterator[Conversation]:

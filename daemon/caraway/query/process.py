@@ -122,8 +122,8 @@ class WorkerProcess:
             await process.wait()
             with trio.move_on_after(0.1):  # what it still had to say is in the pipe
                 await self._remember(_piped(process.stderr))
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            await trio.aclose_forcefully(_piped(pipe))
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                await _piped(pipe).aclose()
         if self._death is None:
             self._death = self._cause(process.returncode)
 

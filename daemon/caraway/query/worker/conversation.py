@@ -114,10 +114,12 @@ class _Conversation:
         schema = await _thread(session.start, ask.sql, ask.parameters, planned, running)
         await self._send_schema(schema)
         form, joined = encoder(ask.format, schema), Coalescer()
+        batch = await _next_batch(running)  # before the first byte, so that a failure until here is an early one
         await self._send_all(form.start())
-        while (batch := await _next_batch(running)) is not None:
+        while batch is not None:
             if (ready := joined.add(batch)) is not None:
                 await self._send_all(form.batch(ready))
+            batch = await _next_batch(running)
         if (rest := joined.flush()) is not None:
             await self._send_all(form.batch(rest))
         await self._send_all(form.end())
