@@ -71,12 +71,12 @@ class Worker:
     def rows(self, sql, parameters=()):
         session, running = self.engine.take(), Running()
         try:
-            planned = session.plan(sql, parameters)
+            planned = session.begin(sql, parameters, running)
             if planned.requests:
                 again = session.bring(planned, self.answers(planned.requests), running)
                 if again:
                     session.replace(again, self.answers(again), running)
-            session.start(sql, parameters, planned, running)
+                session.start(sql, parameters, planned, running)
             answer = [row for batch in running.stream for row in batch.to_pyarrow().to_pylist()]
             running.stream = None
             assert is_still(running)

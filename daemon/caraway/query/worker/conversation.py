@@ -100,18 +100,19 @@ class _Conversation:
                 await self._send_schema(session.table_schema(ask.sql))
             case Work.PLAN:
                 planned = await _thread(session.plan, ask.sql, ask.parameters)
-                await self._send_schema(planned.schema)
+                await self._send_schema(planned.frame.schema())
             case Work.ROWS:
                 await self._rows(ask, session, running)
 
     async def _rows(self, ask: Ask, session: Session, running: Running) -> None:
-        planned = await _thread(session.plan, ask.sql, ask.parameters)
+        planned = await _thread(session.begin, ask.sql, ask.parameters, running)
         if planned.requests:
             snapshots = await self._resolve(planned.requests)
             again = await _thread(session.bring, planned, snapshots, running)
             if again:
                 await _thread(session.replace, again, await self._resolve(again), running)
-        schema = await _thread(session.start, ask.sql, ask.parameters, planned, running)
+            await _thread(session.start, ask.sql, ask.parameters, planned, running)
+        schema = running.started.schema()
         await self._send_schema(schema)
         form, joined = encoder(ask.format, schema), Coalescer()
         batch = await _next_batch(running)  # before the first byte, so that a failure until here is an early one

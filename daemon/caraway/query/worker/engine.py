@@ -27,9 +27,9 @@ _OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A query planned over empty tables: what it returns and what it reads."""
+    """A query planned over empty tables: `frame` would run on those; what it reads."""
 
-    schema: pa.Schema
+    frame: DataFrame
     tables: tuple[str, ...]
     views: tuple[str, ...]
     readings: tuple[Reading, ...]
@@ -47,6 +47,12 @@ class Running:
     frame: DataFrame | None = None
     stream: AsyncIterator[RecordBatch] | None = None
     opened: list[Opened] = field(default_factory=list)
+
+    @property
+    def started(self) -> DataFrame:
+        if self.frame is None:
+            raise RuntimeError("the query was not started")
+        return self.frame
 
 
 class Session:
@@ -69,17 +75,24 @@ class Session:
         forbid_writes(frame.logical_plan())
         tables, views = self.names.reached(frozenset(self._planning_names.looked_up))
         if not tables or not scans_any(frame.logical_plan(), (*tables, *views)):
-            return Planned(frame.schema(), (), (), (), ())
+            return Planned(frame, (), (), (), ())
         reads = readings(frame.optimized_logical_plan(), self.names.schemas)
         wanted = requests(tables, [reading.scan for reading in reads])
-        return Planned(frame.schema(), tables, views, reads, tuple(self._named(request) for request in wanted))
+        return Planned(frame, tables, views, reads, tuple(self._named(request) for request in wanted))
+
+    def begin(self, sql: str, parameters: Parameters, running: Running) -> Planned:
+        """Plan; a query that reads none of the tables is started at once."""
+        planned = self.plan(sql, parameters)
+        if not planned.tables:
+            _execute(planned.frame, running)
+        return planned
 
     def _named(self, request: ScanRequest) -> ScanRequest:
         name = self.names.infos[request.table].name
         return ScanRequest(name, request.columns, request.predicate, request.limit)
 
     def bring(self, planned: Planned, snapshots: tuple[Snapshot, ...], running: Running) -> tuple[ScanRequest, ...]:
-        """Put real tables in place; the requests to make again, at the source, since the local answer is empty."""
+        """Put real tables in place; what to ask again, of the source, since the local answer is empty."""
         self._running_names.reset(self.names)
         for name, request, snapshot in zip(planned.tables, planned.requests, snapshots, strict=True):
             self._place(name, request, snapshot, running)
@@ -110,16 +123,11 @@ class Session:
                 return True
         return False
 
-    def start(self, sql: str, parameters: Parameters, planned: Planned, running: Running) -> pa.Schema:
-        """Start the query over the real tables, or over nothing but the engine's own; the schema of its rows."""
-        if not planned.tables:
-            self._running_names.reset(self.names)
+    def start(self, sql: str, parameters: Parameters, planned: Planned, running: Running) -> None:
+        """Start the query over the real tables that are in place."""
         for name in planned.views:
             self._running_names.real[name] = self._running.sql(self.names.views[name].sql).into_view()
-        frame = _sql(self._running, sql, parameters)
-        running.stream = frame.execute_stream().rbs
-        running.frame = frame
-        return frame.schema()
+        _execute(_sql(self._running, sql, parameters), running)
 
     def table_schema(self, name: str) -> pa.Schema:
         """The schema of a table or view; QueryError NOT_FOUND."""
@@ -131,6 +139,11 @@ class Session:
     def rest(self) -> None:
         """Let go of a query's tables."""
         self._running_names.reset(self.names)
+
+
+def _execute(frame: DataFrame, running: Running) -> None:
+    running.stream = frame.execute_stream().rbs
+    running.frame = frame
 
 
 def _any_row(rows: DataFrame) -> bool:
