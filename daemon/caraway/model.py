@@ -265,6 +265,8 @@ class Query:
     """Seconds for planning, queueing, execution and streaming together; None is the configured limit."""
     protocol: str = ""
     """Which door it came through (http, flight), for the events."""
+    compression: str = "none"
+    """Of the record batches of an IPC answer: none, lz4_frame, zstd."""
 
 
 @dataclass(frozen=True, slots=True)

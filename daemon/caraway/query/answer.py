@@ -48,7 +48,7 @@ class Conversation:
 
     async def ask(self, query: Query, work: Work) -> None:
         version = self._tables.catalog.value.version
-        await self._send(Ask(query.sql, work, query.parameters, query.format, version))
+        await self._send(Ask(query.sql, work, query.parameters, query.format, version, query.compression))
 
     async def next(self) -> Schema | Chunk | End:
         """The next part of the answer, after serving the worker's requests; QueryError if it failed."""

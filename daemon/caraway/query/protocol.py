@@ -34,8 +34,8 @@ from caraway.query import wire
 
 MAX_HEADER = 64 * 1024**2
 MAX_PAYLOAD = 2**31 - 1
-CHUNK_BYTES = 4 * 1024**2
-"""A chunk is cut about here; only a single row may be larger."""
+CHUNK_BYTES = 2 * 1024**2
+"""A chunk is cut about here; only a single row may be larger. gRPC clients take no more than 4 MiB by default."""
 _LENGTHS = struct.Struct("<II")
 
 
@@ -54,6 +54,7 @@ class Ask:
     parameters: Parameters = ()
     format: ResultFormat = ResultFormat.JSON
     catalog: int = 0
+    compression: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class _Conversation:
             await _thread(session.start, ask.sql, ask.parameters, planned, running)
         schema = running.started.schema()
         await self._send_schema(schema)
-        form, joined = encoder(ask.format, schema), Coalescer()
+        form, joined = encoder(ask.format, schema, ask.compression), Coalescer()
         batch = await _next_batch(running)  # before the first byte, so that a failure until here is an early one
         await self._send_all(form.start())
         while batch is not None:

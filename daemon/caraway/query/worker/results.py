@@ -11,6 +11,7 @@ from caraway.query.protocol import CHUNK_BYTES, Chunk
 
 _PREFIX = 8
 """Bytes before the flatbuffer of an encapsulated IPC message: continuation marker and length."""
+_CODECS = {"none": None, "lz4_frame": "lz4", "zstd": "zstd"}
 
 
 class Encoder(Protocol):
@@ -23,11 +24,11 @@ class Encoder(Protocol):
     def end(self) -> Iterator[Chunk]: ...
 
 
-def encoder(kind: ResultFormat, schema: pa.Schema) -> Encoder:
-    """The encoder of a format for batches of the engine's `schema`."""
+def encoder(kind: ResultFormat, schema: pa.Schema, compression: str = "none") -> Encoder:
+    """The encoder of a format for batches of the engine's `schema`; only IPC messages are compressed."""
     match kind:
         case ResultFormat.IPC:
-            return IpcMessages(schema)
+            return IpcMessages(schema, _CODECS[compression])
         case ResultFormat.ARROW_STREAM:
             return ArrowStream(schema)
         case _:
@@ -79,9 +80,22 @@ def to_wire(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """The batch in slices of about CHUNK_BYTES."""
-    slices = -(-batch.nbytes // CHUNK_BYTES)
-    rows = max(1, -(-batch.num_rows // max(1, slices)))
+    """The batch in slices of about CHUNK_BYTES, if its rows are about equal."""
+    yield from _slices(batch, batch.nbytes)
+
+
+def fit(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The batch in slices that are at most CHUNK_BYTES as IPC messages, however unequal its rows; no view types."""
+    size = pa.ipc.get_record_batch_size(batch)
+    if size <= CHUNK_BYTES or batch.num_rows == 1:
+        yield batch
+        return
+    for piece in _slices(batch, size):
+        yield from fit(piece)
+
+
+def _slices(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
+    rows = max(1, -(-batch.num_rows // max(1, -(-size // CHUNK_BYTES))))
     for start in range(0, batch.num_rows, rows):
         yield batch.slice(start, rows)
 
@@ -89,15 +103,16 @@ def cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 class IpcMessages:
     """One chunk an IPC message, flatbuffer and body: dictionaries as they change, then the rows."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, codec: str | None = None) -> None:
         self._schema = wire_schema(schema)
-        self._stream = _Stream(self._schema) if _has_dictionaries(self._schema) else None
+        plain = codec is None and not _has_dictionaries(self._schema)
+        self._stream = None if plain else _Stream(self._schema, codec)
 
     def start(self) -> Iterator[Chunk]:
         return iter(())  # the schema travels in a message of its own
 
     def batch(self, batch: pa.RecordBatch) -> Iterator[Chunk]:
-        for piece in cut(to_wire(batch, self._schema)):
+        for piece in fit(to_wire(batch, self._schema)):
             *before, rows = self._messages(piece)
             yield from (_chunk(message, 0) for message in before)
             yield _chunk(rows, piece.num_rows)
@@ -142,9 +157,11 @@ class ArrowStream:
 class _Stream:
     """An IPC stream writer whose bytes are taken out as they come."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, codec: str | None = None) -> None:
         self._sink = io.BytesIO()
-        self._writer = pa.ipc.new_stream(self._sink, schema)
+        # Threads beside those of the engine would only take turns with them.
+        options = pa.ipc.IpcWriteOptions(compression=codec, use_threads=False)
+        self._writer = pa.ipc.new_stream(self._sink, schema, options=options)
 
     def write(self, batch: pa.RecordBatch) -> bytes:
         self._writer.write_batch(batch)

@@ -60,7 +60,7 @@ class FlightServer:
         emit: Emit,
         identity: ServerIdentity | None = None,
     ) -> None:
-        self._service = FlightService(engine, authenticator)
+        self._service = FlightService(engine, authenticator, limits.ipc_compression)
         self._island = island
         self._harbour = Harbour(island)
         self._limits = limits

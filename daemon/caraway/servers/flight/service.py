@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import AsyncIterable, Mapping
+from dataclasses import replace
 from typing import Protocol, cast
 from uuid import uuid4
 
@@ -39,9 +40,11 @@ class Authenticator(Protocol):
 class FlightService:
     """The calls of one server. Failures are QueryError and RefusalError."""
 
-    def __init__(self, engine: QueryEngine, authenticator: Authenticator) -> None:
+    def __init__(self, engine: QueryEngine, authenticator: Authenticator, compression: str = "none") -> None:
+        """`compression` is that of record batches (`Query.compression`)."""
         self._engine = engine
         self._authenticator = authenticator
+        self._compression = compression
         self._sessions = Sessions()
 
     async def handshake(self, metadata: Metadata) -> tuple[str, Metadata]:
@@ -87,7 +90,8 @@ class FlightService:
     async def do_get(self, outlet: Outlet[FlightMessage], ticket: bytes, metadata: Metadata) -> None:
         """The schema, then dictionaries and batches as the worker wrote them."""
         principal = self._admit(metadata)
-        async with self._engine.execute(_query(sql_of(unwrap_ticket(ticket)), principal)) as result:
+        query = replace(_query(sql_of(unwrap_ticket(ticket)), principal), compression=self._compression)
+        async with self._engine.execute(query) as result:
             await outlet.put(result.schema)
             async for message in cast("AsyncIterable[FlightMessage]", result):
                 await outlet.put(message)
@@ -104,7 +108,7 @@ class FlightService:
 
 
 def _query(sql: str, principal: Principal) -> Query:
-    return Query(sql, format=ResultFormat.IPC, principal=principal)
+    return Query(sql, format=ResultFormat.IPC, principal=principal, protocol="flight")
 
 
 def _bearer_token(metadata: Metadata) -> str:
