@@ -118,7 +118,7 @@ class Daemon:
             datasets=self.datasets,
             endpoints=self.endpoints,
             readiness=self.readiness,
-            authenticator=Authenticator(pod.runtime.auth, self._secrets.resolve),
+            authenticator=Authenticator(pod.runtime.auth, self._secrets.resolve, emit=emit),
             emit=emit,
             shutting_down=lambda: self._stopping,
         )
@@ -132,6 +132,7 @@ class Daemon:
         self._emit(DaemonStarted(self.pod.name, __version__, self.pod.runtime.output_level))
         for warning in self.pod.warnings:
             self._emit(ConfigWarned(warning))
+        self.services.authenticator.read_keys()
         grace = self.pod.runtime.shutdown_timeout
         rings = [
             Ring(tuple(self._dataset_children())),

@@ -62,6 +62,19 @@ class ConfigWarned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKeyUnusable(Event):
+    """A key of `runtime.auth.api-key` admits nobody, for what `error` says; told once, until that changes."""
+
+    level: ClassVar[Level] = Level.WARN
+    target: ClassVar[str] = "caraway.server"
+    key: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.key} admits nobody: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetRegistered(Event):
     target: ClassVar[str] = "caraway.dataset"
     dataset: str

@@ -1,6 +1,7 @@
 """Real caraway processes on loopback for end-to-end tests: started, asked, killed, always ended."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -36,22 +37,25 @@ class Node:
         self.flags = flags
         self.process: subprocess.Popen[bytes] | None = None
         self.endpoints: dict[str, str] = {}
+        self.environment: dict[str, str] = {}
+        """Added to this process's own."""
         folder.mkdir(parents=True, exist_ok=True)
         self.pod = folder / "spicepod.yaml"
         self.pod.write_text(pod)
         self.data = folder / "data"
         self.log = folder / "log.jsonl"
 
-    def start(
-        self, *, http: str = "127.0.0.1:0", flight: str = "127.0.0.1:0", env: dict[str, str] | None = None
-    ) -> None:
+    def start(self, *, http: str = "127.0.0.1:0", flight: str = "127.0.0.1:0") -> None:
         """Start it and wait until its addresses are written."""
         written = self.data / "endpoints.json"
         written.unlink(missing_ok=True)
         command = [sys.executable, "-m", "caraway", "run", str(self.folder), "--http", http, "--flight", flight]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--data-dir", str(self.data), *self.flags], stdout=log, stderr=log, env=env
+                [*command, "--data-dir", str(self.data), *self.flags],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
             )
         wait_for(lambda: written.exists() or self.process.poll() is not None, "endpoints.json")
         assert self.process.poll() is None, self.log.read_text()

@@ -122,7 +122,7 @@ class FakeServices:
             datasets=self.datasets,
             endpoints=self.endpoints,
             readiness=lambda: self.readiness,
-            authenticator=Authenticator(auth, Secret),
+            authenticator=Authenticator(auth, Secret, emit=self.events.append),
             emit=self.events.append,
             shutting_down=lambda: self.stopping,
         )

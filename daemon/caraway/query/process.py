@@ -27,6 +27,8 @@ _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+_INHERITED = frozenset({"HOME", "LANG", "PATH", "TMPDIR", "TZ", "TZDIR", "VIRTUAL_ENV"})
+_INHERITED_PREFIXES = ("LC_", "LD_", "PYTHON", "RUST_", "TOKIO_")
 _STDERR_KEPT = 4096
 
 
@@ -101,7 +103,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **_ENVIRONMENT},
+            env={**_inherited(), **_ENVIRONMENT},
             cwd=self._settings.directory,
         )
 
@@ -140,6 +142,13 @@ class WorkerProcess:
             self._death = death
             if self._process is not None:
                 self._process.kill()
+
+
+def _inherited() -> dict[str, str]:
+    """What a worker needs of this process's environment; where others keep secrets it sees none."""
+    return {
+        name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
+    }
 
 
 def _piped(pipe: T | None) -> T:

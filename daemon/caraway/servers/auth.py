@@ -8,7 +8,9 @@ from hashlib import sha256
 
 from caraway.config.model import ApiKeyAuth
 from caraway.errors import ConfigError, StoreError
+from caraway.events import ApiKeyUnusable
 from caraway.model import Principal, Secret
+from caraway.ports import Emit
 
 PUBLIC = Principal("public", write=True)
 """Everybody, where no key is asked for."""
@@ -27,7 +29,7 @@ class Authenticator:
     """Tells the principal of an API key; shared by HTTP and Flight, callable from any thread.
 
     `resolve` replaces the secret references of a key as written, and raises ConfigError or StoreError where it can't:
-    such a key admits nobody until it can.
+    such a key admits nobody until it can, and the log says so.
     """
 
     def __init__(
@@ -35,11 +37,14 @@ class Authenticator:
         auth: ApiKeyAuth | None,
         resolve: Callable[[str], Secret],
         *,
+        emit: Emit,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._written = auth.keys if auth is not None and auth.enabled else None
         self._resolve = resolve
+        self._emit = emit
         self._clock = clock
+        self._told: frozenset[ApiKeyUnusable] = frozenset()
         self._read: tuple[float, tuple[_Key, ...]] = (float("-inf"), ())
 
     @property
@@ -63,21 +68,32 @@ class Authenticator:
         return Principal(f"apikey:{presented.hexdigest()[:16]}", write=any(match and write for match, write in matches))
 
     def _keys(self) -> tuple[_Key, ...]:
-        read_at, keys = self._read
-        if self._clock() - read_at > REREAD_AFTER:
-            keys = tuple(self._read_keys())
-            self._read = (self._clock(), keys)
-        return keys
+        if self._clock() - self._read[0] > REREAD_AFTER:
+            self.read_keys()
+        return self._read[1]
 
-    def _read_keys(self) -> Iterator[_Key]:
-        for written in self._written or ():
+    def read_keys(self) -> None:
+        """Read all keys anew, and tell of those that can't be had."""
+        found = tuple(self._resolved())
+        unusable = frozenset(each for each in found if isinstance(each, ApiKeyUnusable))
+        for event in unusable - self._told:
+            self._emit(event)
+        keys = tuple(each for each in found if isinstance(each, _Key))
+        self._told, self._read = unusable, (self._clock(), keys)
+
+    def _resolved(self) -> Iterator[_Key | ApiKeyUnusable]:
+        for number, written in enumerate(self._written or ()):
+            name = f"runtime.auth.api-key.keys[{number}]"
             try:
-                text = self._resolve(written).reveal()
-            except (ConfigError, StoreError):
-                continue  # one missing secret must not lock out the holders of the other keys
-            key, write = split_suffix(text)
+                key, write = split_suffix(self._resolve(written).reveal())
+            except (ConfigError, StoreError) as error:
+                # Told instead of raised: one missing secret must not lock out the holders of the other keys.
+                yield ApiKeyUnusable(name, str(error))
+                continue
             if key:
                 yield _Key(sha256(key.encode("utf-8", "surrogateescape")).digest(), write)
+            else:
+                yield ApiKeyUnusable(name, "it is empty")
 
     def __repr__(self) -> str:
         return f"Authenticator({'off' if self._written is None else f'{len(self._written)} keys'})"
