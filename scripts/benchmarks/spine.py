@@ -8,6 +8,7 @@ scan     rows/s of pyarrow's client reading the daemon; ratio to the same client
 
 import argparse
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -53,6 +54,7 @@ EDGE = (
 """
 )
 ROUNDS = 3
+SCANS = 9
 
 
 def line(name: str, value: str, limit: str = "", ok: bool | None = None) -> None:
@@ -91,6 +93,12 @@ def drain(location: str, ticket: bytes) -> tuple[float, int]:
         return rows / (time.perf_counter() - began), rows
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far; unlike wall time it is the same on a busy machine."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def scan_ratio(core: Node, table: pa.Table, folder: Path) -> None:
     path = folder / "table.arrow"
     with pa.ipc.new_file(path, table.schema) as writer:
@@ -103,7 +111,12 @@ def scan_ratio(core: Node, table: pa.Table, folder: Path) -> None:
     sql = b"select * from orders"
     drain(location, sql)
     drain(core.endpoints["flight"], sql)
-    pairs = [(drain(core.endpoints["flight"], sql)[0], drain(location, sql)[0]) for _ in range(ROUNDS)]
+    processes = {"daemon": core.process.pid, "worker": children(core.process.pid)[0], "bare pyarrow": server.pid}
+    before = {name: cpu_seconds(pid) for name, pid in processes.items()}
+    pairs = [(drain(core.endpoints["flight"], sql)[0], drain(location, sql)[0]) for _ in range(SCANS)]
+    for name, pid in processes.items():
+        used = (cpu_seconds(pid) - before[name]) / SCANS / table.num_rows * 1e6
+        line(f"CPU for 1 M rows, {name}", f"{used * 1000:.0f} ms")
     server.kill()
     ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
     line("scan over Flight, daemon", f"{ours / 1e6:.2f} M rows/s")
@@ -215,16 +228,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--core-engine", default="arrow")
+    parser.add_argument("--only", choices=("start", "scan", "refresh"))
     options = parser.parse_args()
+    only: str | None = options.only
     with tempfile.TemporaryDirectory(prefix="caraway-bench-") as name:
         folder = Path(name)
-        start_and_memory(folder)
+        if only in (None, "start"):
+            start_and_memory(folder)
+        if only == "start":
+            return
         core = Node(folder / "core", CORE.format(name="core", rows=options.rows, core_engine=options.core_engine))
         with running(core):
             core.wait_ready(120)
             table = fetch(core)
-            scan_ratio(core, table, folder)
-            refresh_ratios(core, table, folder)
+            if only in (None, "scan"):
+                scan_ratio(core, table, folder)
+            if only in (None, "refresh"):
+                refresh_ratios(core, table, folder)
 
 
 if __name__ == "__main__":
