@@ -34,9 +34,9 @@ class Latest(Generic[T]):
 
     async def wait_until(self, condition: Callable[[T], bool]) -> T:
         """The first value from now on, the present one included, that meets the condition."""
+        await trio.lowlevel.checkpoint()  # first, so that what is returned met the condition in the same step
         while not condition(self._value):
             await self._changed.wait()
-        await trio.lowlevel.checkpoint()
         return self._value
 
     def __repr__(self) -> str:

@@ -64,7 +64,7 @@ def params(**given: str) -> ConnectorParams:
 
 
 async def fake(folder: Path) -> Source:
-    return FakeSource(orders(), batch_rows=40_000)
+    return await FakeSource(orders(), batch_rows=40_000, token="1").connect()
 
 
 async def synthetic(folder: Path) -> Source:

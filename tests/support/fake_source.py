@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import trio
 
+from caraway.connectors.draw import needed_columns
 from caraway.kernels import filter_batch
 from caraway.model import ReadRequest
 
@@ -42,6 +43,7 @@ class FakeSource:
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         assert self.open > 0, "read after close"
+        needed_columns(self.table.schema, request, dataset="fake")
         self.reads.append((trio.current_time(), request))
         self.reading += 1
         try:
@@ -54,12 +56,15 @@ class FakeSource:
         failure = self.failures.pop(0) if self.failures else None
         if failure is None:
             await trio.sleep(self.delay)
+        left = self.table.num_rows if request.limit is None else request.limit
         for number, batch in enumerate(self.table.to_batches(max_chunksize=self.batch_rows)):
             if failure is not None and number == self.fail_after:
                 raise failure
             await trio.lowlevel.checkpoint()
-            rows = filter_batch(batch, request.predicate)
-            yield rows if request.columns is None else rows.select(list(request.columns))
+            rows = filter_batch(batch, request.predicate).slice(0, left)
+            left -= rows.num_rows
+            if rows.num_rows:
+                yield rows if request.columns is None else rows.select(list(request.columns))
         if failure is not None:
             raise failure
 
