@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -32,9 +33,11 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = START_
 class Node:
     """One daemon: its folder, its process, its addresses."""
 
-    def __init__(self, folder: Path, pod: str, *flags: str) -> None:
+    def __init__(self, folder: Path, pod: str, *flags: str, ca: Path | None = None) -> None:
         self.folder = folder
         self.flags = flags
+        self.ca = ca
+        """The CA of its certificate; None for one that serves without TLS."""
         self.process: subprocess.Popen[bytes] | None = None
         self.endpoints: dict[str, str] = {}
         self.environment: dict[str, str] = {}
@@ -67,13 +70,18 @@ class Node:
 
     @property
     def url(self) -> str:
-        return f"http://{self.endpoints['http']}"
+        scheme = "http" if self.ca is None else "https"
+        return f"{scheme}://{self.endpoints['http']}"
+
+    @property
+    def _trust(self) -> ssl.SSLContext | bool:
+        return True if self.ca is None else ssl.create_default_context(cafile=self.ca)
 
     def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(self.url + path, timeout=30)
+        return httpx2.get(self.url + path, timeout=30, verify=self._trust)
 
     def post(self, path: str, **options: object) -> httpx2.Response:
-        return httpx2.post(self.url + path, timeout=120, **options)
+        return httpx2.post(self.url + path, timeout=120, verify=self._trust, **options)
 
     def sql(self, query: str) -> pa.Table:
         """The answer as Arrow; AssertionError with the server's words when it is refused."""

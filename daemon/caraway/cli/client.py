@@ -13,7 +13,7 @@ from typing import Any, Self
 import httpx2
 
 from caraway.cli.errors import CliError
-from caraway.cli.main import DEFAULT_ENDPOINT
+from caraway.cli.main import DEFAULT_ADDRESS, DEFAULT_ENDPOINT
 
 UNAUTHORIZED = "ERROR unauthorized: invalid or missing Spice API key. Pass --api-key or set SPICE_API_KEY."
 CONNECT_SECONDS = 5.0
@@ -66,14 +66,11 @@ class Client:
         try:
             yield
         except httpx2.ConnectError as error:
-            raise CliError(
-                f"No caraway answers at {self.endpoint} ({error}). "
-                "Start one with `caraway run`, or name it with --http-endpoint or --data-dir."
-            ) from error
+            raise CliError(_unreached(self.endpoint, str(error))) from error
         except httpx2.TimeoutException as error:
             raise CliError(f"{self.endpoint} did not answer in time.") from error
         except httpx2.RemoteProtocolError as error:
-            raise CliError(f"{self.endpoint} ended the answer before its end: {error}.") from error
+            raise CliError(_cut_off(self.endpoint, str(error))) from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise CliError(f"The request to {self.endpoint} failed: {error}.") from error
         except json.JSONDecodeError as error:
@@ -82,7 +79,7 @@ class Client:
 
 def connect(options: argparse.Namespace) -> Client:
     """The client that a verb's options ask for."""
-    endpoint = options.endpoint or (_endpoint_in(options.data_dir) if options.data_dir else DEFAULT_ENDPOINT)
+    endpoint = options.endpoint or _endpoint(options.data_dir, secure=options.tls_root_certificate_file is not None)
     if not endpoint.startswith(("http://", "https://")):
         raise CliError(
             f"The endpoint {endpoint!r} is not an address like {DEFAULT_ENDPOINT}; these commands speak HTTP."
@@ -91,11 +88,30 @@ def connect(options: argparse.Namespace) -> Client:
     return Client(endpoint.rstrip("/"), api_key=key, root_certificate=options.tls_root_certificate_file)
 
 
-def _endpoint_in(data_dir: Path) -> str:
+def _endpoint(data_dir: Path | None, *, secure: bool) -> str:
+    address = DEFAULT_ADDRESS if data_dir is None else _address_in(data_dir)
+    return f"{'https' if secure else 'http'}://{address}"
+
+
+def _address_in(data_dir: Path) -> str:
     try:
-        return f"http://{json.loads((data_dir / 'endpoints.json').read_text())['http']}"
+        return str(json.loads((data_dir / "endpoints.json").read_text())["http"])
     except (OSError, ValueError, KeyError) as error:
         raise CliError(f"No caraway runs with the data directory {data_dir} ({error}).") from error
+
+
+def _unreached(endpoint: str, cause: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in cause:
+        return f"The certificate of {endpoint} is not trusted ({cause}). Pass its CA: --tls-root-certificate-file PEM."
+    return (
+        f"No caraway answers at {endpoint} ({cause}). "
+        "Start one with `caraway run`, or name it with --http-endpoint or --data-dir."
+    )
+
+
+def _cut_off(endpoint: str, cause: str) -> str:
+    hint = " If it serves TLS, pass --tls-root-certificate-file." if endpoint.startswith("http://") else ""
+    return f"{endpoint} ended the answer before its end: {cause.rstrip('.')}.{hint}"
 
 
 def _tls(root_certificate: Path | None) -> ssl.SSLContext | bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 from caraway import __version__
 from caraway.cli.errors import CliError
 
-DEFAULT_ENDPOINT = "http://127.0.0.1:8090"
+DEFAULT_ADDRESS = "127.0.0.1:8090"
+DEFAULT_ENDPOINT = f"http://{DEFAULT_ADDRESS}"
 INTERRUPTED = 130
 
 
@@ -105,7 +106,7 @@ def _client_verb(
     where.add_argument("--data-dir", type=Path, metavar="DIR", help="the daemon that keeps its data there")
     parser.add_argument("--api-key", metavar="KEY", help="instead of SPICE_API_KEY")
     parser.add_argument(
-        "--tls-root-certificate-file", type=Path, metavar="PEM", help="trust this certificate for https"
+        "--tls-root-certificate-file", type=Path, metavar="PEM", help="speak https and trust this certificate"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
