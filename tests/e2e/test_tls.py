@@ -1,6 +1,5 @@
 """`runtime.tls` on both doors, met by clients and by an edge that trust the right CA, the wrong one, or none."""
 
-import ssl
 import subprocess
 import sys
 
@@ -76,14 +75,6 @@ def test_the_command_line_trusts_a_ca_too(core):
     distrusted = ask("--http-endpoint", core.url)
     assert distrusted.returncode == 1
     assert distrusted.stderr.startswith(f"The certificate of {core.url} is not trusted")
-
-
-def test_old_tls_is_refused(core):
-    old = ssl.create_default_context(cafile=core.ca)
-    with pytest.warns(DeprecationWarning):
-        old.maximum_version = ssl.TLSVersion.TLSv1_1
-    with pytest.raises(httpx2.ConnectError):
-        httpx2.get(f"{core.url}/health", verify=old, timeout=10)
 
 
 def test_flight_is_served_over_tls_alone(core):
