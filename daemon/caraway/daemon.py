@@ -10,10 +10,10 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 import orjson
 import trio
@@ -22,7 +22,7 @@ from caraway import __version__
 from caraway.accelerators.open import open_accelerator
 from caraway.accelerators.storage import StorageSpec
 from caraway.config.load import load
-from caraway.config.model import Acceleration, Dataset, FromUri, ReadyState, Spicepod, View
+from caraway.config.model import Acceleration, Dataset, FromUri, ReadyState, Runtime, Spicepod, View
 from caraway.config.params import ConnectorParams
 from caraway.core.readiness import pod_ready
 from caraway.dataset.actor import DatasetActor
@@ -30,7 +30,7 @@ from caraway.dataset.shared import Shared, load_permits
 from caraway.dataset.spool import Spool
 from caraway.dataset.tables import DatasetTables
 from caraway.errors import ConfigError, StoreError
-from caraway.events import AllReady, ConfigWarned, DaemonStarted, ServerListening
+from caraway.events import AllReady, ConfigWarned, DaemonStarted
 from caraway.flight.client import FlightPool
 from caraway.island import Island, open_island
 from caraway.latest import Latest
@@ -39,12 +39,9 @@ from caraway.ports import Connect, Emit, OpenStore, Source
 from caraway.query.actor import QueryActor
 from caraway.query.view import ViewSource
 from caraway.secrets import Secrets, open_store
-from caraway.servers.api.app import create_app
 from caraway.servers.auth import Authenticator
-from caraway.servers.flight.server import FlightServer, ServerIdentity
-from caraway.servers.http1.server import HttpServer
-from caraway.servers.identity import read_identity, ssl_context
-from caraway.servers.metrics import create_metrics_app
+from caraway.servers.doors import Doors
+from caraway.servers.identity import read_identity
 from caraway.servers.services import Component, Readiness, Services
 from caraway.supervise import Child, GiveUp, Ring, bare, supervise
 
@@ -123,7 +120,7 @@ class Daemon:
             shutting_down=lambda: self._stopping,
         )
         identity = read_identity(pod.runtime.tls, pod.directory, self._secrets.resolve)
-        self._servers = _Servers(self.services, options, island, identity=identity, bound=self._bound)
+        self._doors = Doors(self.services, island, _addresses(options, pod.runtime), identity=identity)
 
     async def run(
         self, stopping: trio.Event, *, task_status: trio.TaskStatus["Daemon"] = trio.TASK_STATUS_IGNORED
@@ -137,7 +134,7 @@ class Daemon:
         rings = [
             Ring(tuple(self._dataset_children())),
             Ring((Child("query", self.query.run),)),
-            Ring(tuple(self._servers.children(grace)), grace),
+            Ring(tuple(self._doors.children(grace)), grace),
         ]
         try:
             async with trio.open_nursery() as nursery:
@@ -197,7 +194,7 @@ class Daemon:
     def _storage(self, config: Dataset, acceleration: Acceleration) -> StorageSpec:
         return StorageSpec(
             name=config.name,
-            directory=self._data / "datasets" / config.name,
+            directory=self._data / "datasets" / _folder(config.name),
             engine=acceleration.engine,
             mode=acceleration.mode,
             primary_key=acceleration.primary_key,
@@ -210,7 +207,7 @@ class Daemon:
     def _dataset_children(self) -> Iterator[Child]:
         yield Child("catalog", _started(self._tables.run))
         for name, actor in self.datasets.items():
-            yield Child(f"dataset {name}", actor.run, GiveUp.QUARANTINE, crashed=actor.crashed)
+            yield Child(f"dataset {name}", actor.run, GiveUp.QUARANTINE, crashed=actor.crashed, release=actor.aclose)
 
     # --- what it tells -----------------------------------------------------------------------------------------------
 
@@ -226,10 +223,6 @@ class Daemon:
         self._emit(AllReady())
         scope.cancel()
 
-    def _bound(self, server: str, address: str) -> None:
-        self.endpoints.publish(replace(self.endpoints.value, **{server: address}))
-        self._emit(ServerListening(server, address))
-
     @property
     def _endpoints_file(self) -> Path:
         return self._data / "endpoints.json"
@@ -239,80 +232,6 @@ class Daemon:
         draft = self._endpoints_file.with_suffix(".new")
         draft.write_bytes(orjson.dumps(asdict(self.endpoints.value)))
         draft.replace(self._endpoints_file)
-
-
-class _Servers:
-    """The doors, as children to supervise: a restarted one binds the port that it had."""
-
-    def __init__(
-        self,
-        services: Services,
-        options: Options,
-        island: Island,
-        *,
-        identity: ServerIdentity | None,
-        bound: Callable[[str, str], None],
-    ) -> None:
-        self._services = services
-        self._options = options
-        self._island = island
-        self._bound = bound
-        self._drains: dict[str, Callable[[float], None]] = {}
-        self._identity = identity
-
-    def children(self, grace: float) -> Iterator[Child]:
-        yield self._child("http", self._http, grace)
-        yield self._child("flight", self._flight, grace)
-        if self._metrics_address is not None:
-            yield self._child("metrics", self._metrics, grace)
-
-    def _child(self, name: str, make: Callable[[], Any], grace: float) -> Child:
-        return Child(f"{name} server", partial(self._serve, name, make), stop=partial(self._drain, name, grace))
-
-    async def _serve(
-        self, name: str, make: Callable[[], Any], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        server = make()
-        self._drains[name] = server.drain
-        async with trio.open_nursery() as nursery:
-            self._bound(name, await nursery.start(server.run, self._address(name)))
-            task_status.started()
-
-    def _drain(self, name: str, grace: float) -> None:
-        self._drains[name](grace)
-
-    def _address(self, name: str) -> str:
-        """Where it was bound before, or where it is to be bound."""
-        bound: str | None = getattr(self._services.endpoints.value, name)
-        runtime = self._services.pod.runtime
-        asked = {
-            "http": self._options.http or runtime.http_bind_address or HTTP_ADDRESS,
-            "flight": self._options.flight or runtime.flight_bind_address or FLIGHT_ADDRESS,
-            "metrics": self._metrics_address or "",
-        }
-        return bound or asked[name]
-
-    @property
-    def _metrics_address(self) -> str | None:
-        return self._options.metrics or self._services.pod.runtime.metrics_bind_address
-
-    def _http(self) -> HttpServer:
-        tls = ssl_context(self._identity) if self._identity is not None else None
-        return HttpServer(create_app(self._services), emit=self._services.emit, tls=tls)
-
-    def _flight(self) -> FlightServer:
-        services = self._services
-        return FlightServer(
-            services.engine,
-            services.authenticator,
-            self._island,
-            limits=services.pod.runtime.flight,
-            emit=services.emit,
-            identity=self._identity,
-        )
-
-    def _metrics(self) -> HttpServer:
-        return HttpServer(create_metrics_app(self._services), emit=self._services.emit)
 
 
 async def _open_spice(config: Dataset, params: ConnectorParams, pool: FlightPool, pod: Spicepod) -> Source:
@@ -338,6 +257,21 @@ async def _open_memory(config: Dataset) -> Source:
     from caraway.connectors.memory import open_memory_source
 
     return await open_memory_source(config)
+
+
+def _addresses(options: Options, runtime: Runtime) -> Endpoints:
+    """Where to listen: flags before the pod before the defaults."""
+    return Endpoints(
+        http=options.http or runtime.http_bind_address or HTTP_ADDRESS,
+        flight=options.flight or runtime.flight_bind_address or FLIGHT_ADDRESS,
+        metrics=options.metrics or runtime.metrics_bind_address,
+    )
+
+
+def _folder(dataset: str) -> str:
+    """A file name of its own for each dataset, whatever a quoted name holds."""
+    safe = quote(dataset, safe="")
+    return f"%2E{safe[1:]}" if safe.startswith(".") else safe
 
 
 def _view_dataset(view: View) -> Dataset:

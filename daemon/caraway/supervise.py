@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import trio
 
@@ -38,6 +39,8 @@ class Child:
 
     `run(task_status=...)` reports `started()` once it serves. `stop`, where given, asks it to drain and return.
     `crashed(error, restart_in)` tells its owner of a crash; `restart_in` None means that it was given up.
+    `release` frees what it keeps between its runs: called once at the stop, however the last run ended, and under
+    cancellation, so that it shields itself within a deadline.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Child:
     intensity: Intensity = USUAL
     stop: Callable[[], None] | None = None
     crashed: Callable[[str, float | None], None] | None = None
+    release: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +143,22 @@ class _Kept:
                     self.started.set()  # the others need not wait for a child that has to start again
                     with trio.move_on_after(delay):
                         await self._asked.wait()
+                if self.child.release is not None:
+                    self.started.set()
+                    await self._asked.wait()  # one that was given up keeps what it has until then
         finally:
             self.started.set()
+            await self._release()
             self.ended.set()
 
     async def _run_once(self) -> float | None:
         """Run the child to its end; seconds to wait before the next run, None for no further one."""
-        crash: BaseException | None = None
-        try:
-            await self.child.run(task_status=_Started(self.started))
-        except* Exception as group:  # noqa: BLE001  # catching bugs is what a supervisor is for
-            crash = bare(group)
+        crash = await _crash_of(partial(self.child.run, task_status=_Started(self.started)))
         return self._judge(crash) if crash is not None else None
+
+    async def _release(self) -> None:
+        if self.child.release is not None and (crash := await _crash_of(self.child.release)) is not None:
+            self._report(crash, None)
 
     def _judge(self, crash: BaseException) -> float | None:
         now = trio.current_time()
@@ -175,6 +183,15 @@ class _Kept:
         self._emit(ChildCrashed(self.child.name, error, "".join(traceback.format_exception(crash)), delay))
         if self.child.crashed is not None:
             self.child.crashed(error, delay)
+
+
+async def _crash_of(run: Callable[[], Awaitable[None]]) -> BaseException | None:
+    crash: BaseException | None = None
+    try:
+        await run()
+    except* Exception as group:  # noqa: BLE001  # catching bugs is what a supervisor is for
+        crash = bare(group)
+    return crash
 
 
 class _Started:

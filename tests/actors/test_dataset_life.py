@@ -24,7 +24,8 @@ class Supervised:
     def __init__(self, world):
         self.actor = world.actor()
         self.stopping = trio.Event()
-        child = Child("dataset t", self.actor.run, GiveUp.QUARANTINE, THREE, crashed=self.actor.crashed)
+        close = self.actor.aclose
+        child = Child("dataset t", self.actor.run, GiveUp.QUARANTINE, THREE, crashed=self.actor.crashed, release=close)
         self.run = lambda: supervise([Ring((child,))], stopping=self.stopping, emit=world.emit)
 
 
@@ -60,6 +61,24 @@ async def test_in_quarantine_the_last_snapshot_is_served_and_the_rest_goes_on(wo
             assert snapshot.rows == 2
         assert world.reads == [0, 100, 101, 103, 107]
         supervised.stopping.set()
+
+
+@pytest.mark.parametrize("then", ["It is started again", "It is not started again"])
+async def test_a_crashed_dataset_leaves_no_files_in_memory(world, autojump_clock, then):
+    world.engine = "arrow"
+    supervised = Supervised(world)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervised.run)
+        await supervised.actor.status.wait_until(lambda status: status.ready)
+        world.source.failures = [ZeroDivisionError("a bug")] * 10
+        await supervised.actor.status.wait_until(lambda status: status.problem and then in status.problem.message)
+        async with supervised.actor.resolve(SCAN) as snapshot:
+            folder = snapshot.data.paths[0].parent
+        assert list(folder.iterdir())
+        supervised.stopping.set()
+    assert not folder.exists() or not list(folder.iterdir())
+    assert world.source.open == 0
+    assert supervised.actor.status.value.state is State.SHUTTING_DOWN
 
 
 async def test_a_request_that_a_crash_met_is_not_lost(world, autojump_clock):
@@ -101,7 +120,7 @@ async def test_stopping_anywhere_discards_what_is_staged_and_closes_all(world, a
 async def test_cancelled_after_any_number_of_steps_it_recovers(world, autojump_clock, steps):
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(world.actor().run)
+            nursery.start_soon(world.live, world.actor())
             for _ in range(steps):
                 await trio.lowlevel.checkpoint()
             scope.cancel()

@@ -60,6 +60,24 @@ async def test_crashes_long_ago_are_forgotten(autojump_clock):
     assert child.runs == [0, 71, 142, 213, 284, 355]
 
 
+@pytest.mark.parametrize(
+    ("ages", "end"), [((), 5), ((0, 9), 0.5), ((0,) * 9, 50)], ids=["running", "waiting", "given up"]
+)
+@pytest.mark.parametrize("failing", [False, True])
+async def test_what_a_child_keeps_is_released_once_at_the_stop(autojump_clock, ages, end, failing):
+    child, released = Scripted(*ages), []
+
+    async def release():
+        released.append(clock())
+        if failing:
+            raise ZeroDivisionError("a bug")
+
+    run = Child("c", child.run, GiveUp.QUARANTINE, THREE, release=release)
+    events = await run_until(end, [Ring((run,)), Ring((Child("d", Scripted().run),))])
+    assert released == [end]
+    assert len(events) == min(4, len([at for at in child.runs if at < end]) * bool(ages)) + failing
+
+
 async def test_a_quarantined_child_leaves_the_others_alone(autojump_clock):
     bad, good = Scripted(*[0] * 9), Scripted()
     rings = [

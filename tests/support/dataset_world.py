@@ -8,7 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import trio
 
-from caraway.config.model import Acceleration, Dataset, FromUri
+from caraway.accelerators.open import open_accelerator
+from caraway.accelerators.storage import StorageSpec
+from caraway.config.model import Acceleration, Dataset, Engine, FromUri, StorageMode
 from caraway.dataset.actor import DatasetActor
 from caraway.dataset.shared import Shared
 from caraway.dataset.spool import Spool
@@ -33,6 +35,8 @@ class World:
     source: FakeSource
     config: Dataset = field(default_factory=lambda: Dataset("t", FromUri("fake", "x", "fake:x")))
     disk: FakeDisk = field(default_factory=FakeDisk)
+    engine: str | None = None
+    """The real one to keep rows in; None: the fake."""
     chance: float = 0.5
     permits: int = 4
     spool_bytes: int = 10**9
@@ -61,15 +65,19 @@ class World:
 
     def actor(self):
         async def open_store(schema):
-            known = self.config
-            spec = None
-            if schema is not None:
-                keys = known.acceleration
-                spec = TableSpec("t", schema, keys.primary_key, keys.on_conflict, keys.indexes, known.time_column)
-            self.store = await open_fake(self.disk, spec)
+            self.store = await self._open(schema)
             return self.store
 
         return DatasetActor(self.config, self.source.connect, open_store, self.shared)
+
+    async def _open(self, schema):
+        keys, time = self.config.acceleration, self.config.time_column
+        if self.engine is None:
+            spec = TableSpec("t", schema, keys.primary_key, keys.on_conflict, keys.indexes, time) if schema else None
+            return await open_fake(self.disk, spec)
+        mode = StorageMode.MEMORY if self.engine == "arrow" else keys.mode
+        shape = (keys.primary_key, keys.on_conflict, keys.indexes, time)
+        return await open_accelerator(StorageSpec("t", self.tmp_path / "t", Engine(self.engine), mode, *shape), schema)
 
     @asynccontextmanager
     async def run(self, actor=None):
@@ -77,9 +85,16 @@ class World:
         actor = actor or self.actor()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._note, actor)
-            await nursery.start(lambda task_status: actor.run(task_status=task_status))
+            await nursery.start(self.live, actor)
             yield actor
             nursery.cancel_scope.cancel()
+
+    async def live(self, actor, task_status=trio.TASK_STATUS_IGNORED):
+        """What a supervisor does with it."""
+        try:
+            await actor.run(task_status=task_status)
+        finally:
+            await actor.aclose()
 
     async def _note(self, actor):
         while True:

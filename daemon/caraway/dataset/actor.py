@@ -7,7 +7,7 @@
 
 A failure that is expected becomes an event of the machine and a problem in the status; what is stored stays served.
 A bug ends `run`; the store stays open, so that what it holds is served until the supervisor runs the actor again,
-or for good if it does not.
+or until all stop if it does not.
 """
 
 import math
@@ -134,15 +134,15 @@ class DatasetActor:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what is stored, then keep it fresh until cancelled; `started` once what is stored is open."""
-        try:
-            await self._start()
-            task_status.started()
-            while True:
-                await self._turn()
-        finally:
-            if trio.current_effective_deadline() == -math.inf:  # stopped, not crashed
-                self._report.stopping()
-                await self._binding.aclose()
+        await self._start()
+        task_status.started()
+        while True:
+            await self._turn()
+
+    async def aclose(self) -> None:
+        """Close source and store, within a deadline, when `run` is over for good."""
+        self._report.stopping()
+        await self._binding.aclose()
 
     async def _start(self) -> None:
         try:
