@@ -5,7 +5,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caraway.config.sql import parse_refresh_sql, retention_sql_of
-from caraway.core.predicate import And, Compare, In, IsNull, Like, Literal, Not, Or, Predicate, RawSql
+from caraway.core.predicate import (
+    NOW,
+    TODAY,
+    And,
+    Compare,
+    In,
+    IsNull,
+    Like,
+    Literal,
+    Not,
+    Or,
+    Predicate,
+    RawSql,
+    has_raw,
+)
 from caraway.errors import ConfigError
 
 
@@ -57,7 +71,7 @@ CONDITIONS: list[tuple[str, Predicate]] = [
     ("a IS NOT DISTINCT FROM 1", RawSql('"a" IS NOT DISTINCT FROM 1')),
     ("a IS TRUE", RawSql('"a" IS TRUE')),
     ("lower(a) = 'x'", RawSql("lower(\"a\") = 'x'")),
-    ("at > now() - interval '1 day'", RawSql("\"at\" > now() - INTERVAL '1 DAY'")),
+    ("at > now() - interval '1 month'", RawSql("\"at\" > now() - INTERVAL '1 month'")),
     ("a = 1 OR b > c", RawSql('"a" = 1 OR "b" > "c"')),
     ("x = 'a' AND b > c", And((Compare("x", "=", text("a")), RawSql('"b" > "c"')))),
     ("d > DATE 'tomorrow'", RawSql("\"d\" > CAST('tomorrow' AS DATE)")),
@@ -160,6 +174,66 @@ def test_many_conjuncts_are_no_deep_nesting() -> None:
     predicate = parse_refresh_sql(f"SELECT * FROM t WHERE {condition}", "t").predicate
     assert isinstance(predicate, And)
     assert len(predicate.terms) == 300
+
+
+HOUR = 3600 * 10**9
+DAY = 24 * HOUR
+RELATIVE: list[tuple[str, tuple[int, str] | None]] = [
+    ("now()", (0, NOW)),
+    ("NOW()", (0, NOW)),
+    ("current_timestamp", (0, NOW)),
+    ("CURRENT_TIMESTAMP()", (0, NOW)),
+    ("now() - INTERVAL '1 day'", (-DAY, NOW)),
+    ("(now() - (interval '1 day'))", (-DAY, NOW)),
+    ("now() + interval '90 minutes'", (90 * 60 * 10**9, NOW)),
+    ("now() - interval '2' weeks", (-14 * DAY, NOW)),
+    ("now() - interval 7 day", (-7 * DAY, NOW)),
+    ("now() - interval '1 day 2 hours 30 sec'", (-DAY - 2 * HOUR - 30 * 10**9, NOW)),
+    ("now() - interval '1 day' + interval '5 mins'", (-DAY + 5 * 60 * 10**9, NOW)),
+    ("now() - interval '-1.5 hrs'", (3 * HOUR // 2, NOW)),
+    ("now() - interval '0.000000001 seconds'", (-1, NOW)),
+    ("now() - interval '36500 days'", (-36500 * DAY, NOW)),
+    ("current_date", (0, TODAY)),
+    ("current_date()", (0, TODAY)),
+    ("today() - interval '1 week'", (-7 * DAY, TODAY)),
+    ("current_date - interval '24 hours'", (-DAY, TODAY)),
+    ("now()::date", (0, TODAY)),
+    ("cast(now() - interval '36 hours' as date) - interval '1 day'", (-60 * HOUR, TODAY)),
+    # Not of a fixed length, not a moment, or beyond what a column of nanoseconds could be compared with.
+    ("now() - interval '1 month'", None),
+    ("now() - interval '1' year", None),
+    ("now() - interval '1 year 1 day'", None),
+    ("now() - interval '1 day ago'", None),
+    ("now() - interval '1 day 2'", None),
+    ("now() - interval '1 dayx'", None),
+    ("now() - interval '5'", None),
+    ("now() - interval '01:00:00'", None),
+    ("now() - interval '1' year to month", None),
+    ("now() - interval '36501 days'", None),
+    ("now() - 5", None),
+    ("now() - other", None),
+    ("now() * 2", None),
+    ("now(3)", None),
+    ("now", None),
+    ("now()::timestamp", None),
+    ("interval '1 day'", None),
+    ("'2026-01-01' - interval '1 day'", None),
+    ("current_date - interval '1 hour'", None),
+    ("localtimestamp", None),
+]
+
+
+@pytest.mark.parametrize(("moment", "literal"), RELATIVE)
+def test_a_moment_relative_to_now_has_a_value(moment: str, literal: tuple[int, str] | None) -> None:
+    found = retention_sql_of(f"DELETE FROM t WHERE at < {moment}", "t")
+    assert has_raw(found) if literal is None else found == Compare("at", "<", Literal(*literal))
+
+
+def test_now_may_stand_wherever_a_value_may() -> None:
+    found = retention_sql_of("DELETE FROM t WHERE now() >= a OR b BETWEEN today() AND now() OR c IN (today(), 1)", "t")
+    now, today = Literal(0, NOW), Literal(0, TODAY)
+    between = And((Compare("b", ">=", today), Compare("b", "<=", now)))
+    assert found == Or((Compare("a", "<=", now), between, In("c", (today, number(1)))))
 
 
 VOCABULARY = """

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from sqlglot import exp
 
 from caraway.config.dialect import text_of
+from caraway.config.relative import relative
 from caraway.core.predicate import Compare, CompareOp, In, IsNull, Like, Literal, Not, Predicate, RawSql, all_of, any_of
 
 _FLIPPED: dict[CompareOp, CompareOp] = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -161,7 +162,7 @@ def _literal(value: exp.Expr) -> Literal | None:
         case exp.Cast() if isinstance(value.this, exp.Literal) and value.this.is_string:
             return _moment(str(value.this.this), value.to.this)
         case _:
-            return None
+            return relative(value)
 
 
 def _number(text: str) -> Literal | None:

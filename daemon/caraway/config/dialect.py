@@ -20,6 +20,12 @@ class RowSql(Postgres):
         BITWISE = {**PostgresParser.BITWISE, TokenType.CARET: exp.BitwiseXor}  # noqa: RUF012
         EXPONENT = {}  # noqa: RUF012
 
+        def _parse_interval_span(self, this: exp.Expr, parse_function_unit: bool = True) -> exp.Interval:
+            """The text of an interval stays whole: sqlglot keeps the first part of '1 day ago' alone."""
+            interval = super()._parse_interval_span(this, parse_function_unit=parse_function_unit)
+            spelled = this.is_string and any(letter.isalpha() for letter in this.name)
+            return exp.Interval(this=this) if spelled and not isinstance(interval.unit, exp.IntervalSpan) else interval
+
     class Generator(PostgresGenerator):
         TRANSFORMS = {kind: text for kind, text in PostgresGenerator.TRANSFORMS.items() if kind not in _REWRITTEN}  # noqa: RUF012
 

@@ -11,6 +11,8 @@ from caraway.model import OnConflict, TimeColumn
 VIEW = "view"
 """Stands for the connector where a view is accelerated."""
 
+_SIMPLE = "compare columns with values, or with now() plus or minus an INTERVAL of weeks, days, hours, minutes, seconds"
+
 Targets = Mapping[tuple[str, ...], OnConflict]
 
 
@@ -88,14 +90,11 @@ def _check_retention(section: Section, acceleration: Acceleration) -> None:
 
 def _check_conditions(section: Section, acceleration: Acceleration, connector: str) -> None:
     """A condition that nobody could evaluate later is refused now."""
-    simple = "compare columns with values"
     if has_raw(acceleration.retention_sql):
-        remedy = f"{simple}, and use retention_period for an age"
-        section.problem("retention_sql", f"{_raw(acceleration.retention_sql)} can't be evaluated here; {remedy}")
+        section.problem("retention_sql", f"{_raw(acceleration.retention_sql)} can't be evaluated here; {_SIMPLE}")
     wanted = acceleration.refresh_sql.predicate if acceleration.refresh_sql is not None else None
     if has_raw(wanted) and not evaluates_sql(connector):
-        remedy = f"{simple}, and use refresh_data_window for an age"
-        section.problem("refresh_sql", f"the {connector} connector can't evaluate {_raw(wanted)}; {remedy}")
+        section.problem("refresh_sql", f"the {connector} connector can't evaluate {_raw(wanted)}; {_SIMPLE}")
 
 
 def _raw(predicate: Predicate | None) -> str:

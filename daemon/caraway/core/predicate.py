@@ -4,9 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal as OneOf
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 CompareOp: TypeAlias = OneOf["=", "!=", "<", "<=", ">", ">="]
+
+NOW = "now"
+"""The type of a literal that stands for its value in nanoseconds after the moment of evaluation; see `bind_now`."""
+TODAY = "today"
+"""As NOW, for the day (in UTC) that the moment falls on."""
+_MILLI = 1_000_000
+_DAY = 86_400_000 * _MILLI
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,53 @@ def has_raw(predicate: Predicate | None) -> bool:
             return any(has_raw(term) for term in terms)
         case _:
             return False
+
+
+def bind_now(predicate: Predicate, now: int) -> Predicate:
+    """The predicate with ordinary literals for those of NOW and TODAY; `now` is nanoseconds since 1970 UTC.
+
+    Milliseconds are exact in columns of nearly every unit, so that a store can compare without widening the column.
+    """
+    match predicate:
+        case Compare(column, op, value):
+            return Compare(column, op, _at(value, now))
+        case In(column, values):
+            return In(column, tuple(_at(value, now) for value in values))
+        case Not(term):
+            return Not(bind_now(term, now))
+        case And(terms):
+            return And(tuple(bind_now(term, now) for term in terms))
+        case Or(terms):
+            return Or(tuple(bind_now(term, now) for term in terms))
+        case IsNull() | Like() | RawSql():
+            return predicate
+        case _:
+            assert_never(predicate)
+
+
+def relative_columns(predicate: Predicate | None) -> frozenset[str]:
+    """The columns that are compared with a NOW or TODAY; where there are any, time alone changes what is true."""
+    match predicate:
+        case Compare(column, _, Literal(type="now" | "today")):
+            return frozenset({column})
+        case In(column, values) if any(value.type in (NOW, TODAY) for value in values):
+            return frozenset({column})
+        case Not(term):
+            return relative_columns(term)
+        case And(terms) | Or(terms):
+            return frozenset[str]().union(*map(relative_columns, terms))
+        case _:
+            return frozenset()
+
+
+def _at(literal: Literal, now: int) -> Literal:
+    match literal:
+        case Literal(int(offset), "now"):
+            return Literal((now + offset) // _MILLI, "timestamp[ms, tz=UTC]")
+        case Literal(int(offset), "today"):
+            return Literal((now + offset) // _DAY, "date32[day]")
+        case _:
+            return literal
 
 
 def _conjuncts(predicate: Predicate) -> Iterator[Predicate]:

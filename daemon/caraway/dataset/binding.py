@@ -119,7 +119,7 @@ class Binding:
         """ConfigError where the dataset's keys do not fit its columns."""
         time_axis(found, self._config.time_column, self._config.name)
         partition_axis(found, self._config.time_partition_column, self._config.name)
-        check_retention(self._config)
+        check_retention(found, self._config)
 
     async def _fit_store(self, open_store: OpenStore, found: pa.Schema, refresh_sql: RefreshSql | None) -> None:
         if self.store is not None and self._must_reopen(self.store, found, refresh_sql):

@@ -2,16 +2,17 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from caraway.config.model import RefreshSql
 from caraway.core.checkpoint import Checkpoint, decode, encode
-from caraway.core.predicate import Predicate, all_of
+from caraway.core.predicate import Predicate, all_of, relative_columns
 from caraway.core.window import TimeAxis, append_bound, watermark, window_bound
 from caraway.dataset.dedup import Deduplicator
+from caraway.dataset.moments import at_moment
 from caraway.kernels import conform
 from caraway.model import ReadRequest, Snapshot
 from caraway.ports import Accelerator, Source
@@ -54,6 +55,7 @@ async def fetch(
     sql = order.refresh_sql.text if order.refresh_sql is not None else None
     if stored is not None and _unchanged(order, stored, sql, version):
         return Fetched(Checkpoint(wall(), began, sql, version))
+    order = replace(order, refresh_sql=await at_moment(order.refresh_sql, source, nanos(began)))
     async with store.stage(replace=order.replace) as staging:
         async with aclosing(_rows(source, store, order, began)) as rows:
             async for batch in rows:
@@ -70,8 +72,9 @@ def nanos(moment: datetime) -> int:
 
 
 def _unchanged(order: Order, stored: Checkpoint, sql: str | None, version: str | None) -> bool:
-    """Whether the stored rows are what a fetch would bring; a replaced data window moves by itself."""
-    moving = order.replace and order.window is not None
+    """Whether the stored rows are what a fetch would bring; a replaced data window and now() move by themselves."""
+    relative = order.refresh_sql is not None and relative_columns(order.refresh_sql.predicate)
+    moving = relative or (order.replace and order.window is not None)
     same = version is not None and version == stored.version and sql == stored.refresh_sql
     return same and not moving and not order.special
 

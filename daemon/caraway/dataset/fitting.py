@@ -7,6 +7,7 @@ import pyarrow as pa
 from caraway.config.model import Dataset, OnSchemaChange, RefreshSql, StorageMode
 from caraway.core.predicate import has_raw
 from caraway.core.window import Grain, TimeAxis
+from caraway.dataset.moments import check_moments
 from caraway.errors import ConfigError, ConfigProblem, SourceError
 from caraway.kernels import time_literal, viewless
 from caraway.model import TimeColumn, TimeFormat
@@ -38,8 +39,8 @@ def check_columns(schema: pa.Schema, refresh_sql: RefreshSql, dataset: str) -> N
         raise ConfigError(ConfigProblem(message, "refresh_sql"))
 
 
-def check_retention(config: Dataset) -> None:
-    """ConfigError for a `retention_sql` that only a SQL engine could evaluate."""
+def check_retention(schema: pa.Schema, config: Dataset) -> None:
+    """ConfigError for a `retention_sql` that only a SQL engine could evaluate, or not over these columns."""
     acceleration = config.acceleration
     if acceleration is not None and has_raw(acceleration.retention_sql):
         message = (
@@ -47,6 +48,8 @@ def check_retention(config: Dataset) -> None:
             "write it with comparisons, IN, LIKE, IS NULL, AND, OR and NOT over columns and constants"
         )
         raise ConfigError(ConfigProblem(message, "acceleration.retention_sql"))
+    if acceleration is not None:
+        check_moments(schema, acceleration.retention_sql, "retention_sql")
 
 
 def time_axis(schema: pa.Schema, column: TimeColumn | None, dataset: str) -> TimeAxis | None:

@@ -2,6 +2,7 @@
 
 import trio
 
+from caraway.core.predicate import bind_now
 from caraway.core.window import expired
 from caraway.dataset.binding import Binding
 from caraway.dataset.fetch import nanos
@@ -63,7 +64,7 @@ class Upkeep:
         predicate = expired(self._binding.time, now, acceleration.retention_period, acceleration.retention_sql)
         if predicate is None:
             return
-        after = await store.commit([DeleteWhere(predicate)], before.cursor)
+        after = await store.commit([DeleteWhere(bind_now(predicate, now))], before.cursor)
         if after.rows < before.rows:
             self._shared.emit(RetentionFinished(self._name, before.rows - after.rows))
 
