@@ -274,7 +274,7 @@ class FlightMessage:
     """One Arrow IPC message in two pieces, as FlightData carries it (`header` is the flatbuffer, without framing)."""
 
     header: bytes
-    body: bytes
+    body: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

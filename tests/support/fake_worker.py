@@ -44,6 +44,24 @@ class Line:
         return self._pending.pop(0)
 
 
+class MemoryLine:
+    """The daemon's end: `caraway.query.process.Line` over a stream in memory."""
+
+    def __init__(self, stream: trio.StapledStream) -> None:
+        self._stream = stream
+        self.send_all = stream.send_all
+        self.send_eof = stream.send_eof
+
+    async def receive_into(self, space: memoryview) -> int:
+        data = await self._stream.receive_some(len(space))
+        space[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.send_stream.close()
+        self._stream.receive_stream.close()
+
+
 async def answer(line: Line, chunks: int = 1, pause: float = 0.0) -> None:
     await line.send(Schema(b"schema"))
     for number in range(chunks):
@@ -92,13 +110,13 @@ class FakeWorker:
             async for stream in self._called:
                 nursery.start_soon(self._serve, Line(stream))
 
-    async def connect(self) -> trio.StapledStream:
+    async def connect(self) -> MemoryLine:
         await trio.lowlevel.checkpoint()
         if self._end.is_set():
             raise ConnectionRefusedError
         ours, theirs = trio.testing.memory_stream_pair()
         self._calls.send_nowait(theirs)
-        return ours
+        return MemoryLine(ours)
 
     def kill(self, death: Death) -> None:
         if not self._end.is_set():

@@ -224,10 +224,10 @@ class QueryActor:
     @asynccontextmanager
     async def _conversation(self, worker: Worker) -> AsyncIterator[Conversation]:
         try:
-            stream = await worker.connect()
+            line = await worker.connect()
         except OSError as error:
             raise WorkerDiedError from error
-        conversation = Conversation(worker, self._tables, stream)
+        conversation = Conversation(worker, self._tables, line)
         try:
             yield conversation
         finally:

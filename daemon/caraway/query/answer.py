@@ -1,5 +1,6 @@
 """One query on one connection to a worker: what it asks is answered, what it says is checked and handed on."""
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -9,7 +10,7 @@ from caraway.core.casualties import GRACE, Death
 from caraway.errors import QueryError, QueryFailure
 from caraway.model import FlightMessage, Query, ResultFormat
 from caraway.ports import Tables
-from caraway.query.process import Worker
+from caraway.query.process import Line, Worker
 from caraway.query.protocol import (
     Ask,
     Chunk,
@@ -28,7 +29,7 @@ from caraway.query.protocol import (
     encode,
 )
 
-RECEIVE_BYTES = 2**18
+DISCARD_BYTES = 2**16
 
 
 class WorkerDiedError(Exception):
@@ -38,12 +39,12 @@ class WorkerDiedError(Exception):
 class Conversation:
     """The daemon's side of one connection; pins what the worker reads until `close`."""
 
-    def __init__(self, worker: Worker, tables: Tables, stream: trio.abc.HalfCloseableStream) -> None:
+    def __init__(self, worker: Worker, tables: Tables, line: Line) -> None:
         self.worker = worker
         self._tables = tables
-        self._stream = stream
+        self._line = line
         self._decoder = Decoder()
-        self._pending: list[Message] = []
+        self._pending: deque[Message] = deque()
         self._pins = AsyncExitStack()
 
     async def ask(self, query: Query, work: Work) -> None:
@@ -73,13 +74,14 @@ class Conversation:
                 await self._wait_confirmed()
             if waiting.cancelled_caught:
                 self.worker.kill(Death.KILLED)
-            await trio.aclose_forcefully(self._stream)
+            self._line.close()
             await self._pins.aclose()
 
     async def _wait_confirmed(self) -> None:
         try:
-            await self._stream.send_eof()
-            while await self._stream.receive_some(RECEIVE_BYTES):
+            await self._line.send_eof()
+            rest = memoryview(bytearray(DISCARD_BYTES))
+            while await self._line.receive_into(rest):
                 pass
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # a dead worker runs nothing
@@ -87,17 +89,17 @@ class Conversation:
     async def _receive(self) -> Message:
         while not self._pending:
             try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
+                count = await self._line.receive_into(self._decoder.space())
             except trio.BrokenResourceError as error:
                 raise WorkerDiedError from error
-            if not data:
+            if not count:
                 raise WorkerDiedError
-            self._pending.extend(self._decoder.feed(bytes(data)))
-        return self._pending.pop(0)
+            self._pending.extend(self._decoder.filled(count))
+        return self._pending.popleft()
 
     async def _send(self, message: Request) -> None:
         try:
-            await self._stream.send_all(b"".join(encode(message)))
+            await self._line.send_all(b"".join(encode(message)))
         except trio.BrokenResourceError as error:
             raise WorkerDiedError from error
 
@@ -151,9 +153,9 @@ class Answer:
                 case Chunk(rows, split, payload):
                     self._rows += rows
                     if self._kind is ResultFormat.IPC:
-                        return FlightMessage(payload[:split], payload[split:])
+                        return FlightMessage(bytes(payload[:split]), payload[split:])
                     if payload:
-                        return payload
+                        return bytes(payload)
 
     async def _next(self) -> Chunk | End:
         try:

@@ -32,6 +32,22 @@ _INHERITED_PREFIXES = ("LC_", "LD_", "PYTHON", "RUST_", "TOKIO_")
 _STDERR_KEPT = 4096
 
 
+class Line(Protocol):
+    """A connection to a worker; trio.BrokenResourceError where the other end is gone."""
+
+    async def receive_into(self, space: memoryview) -> int:
+        """Bytes received; 0 at the end."""
+        ...
+
+    async def send_all(self, data: bytes) -> None: ...
+
+    async def send_eof(self) -> None:
+        """Hang up; what the worker still sends can be received."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Worker(Protocol):
     """One life of a worker. `ready` and `dead` are set once; `death` says why when it is dead."""
 
@@ -48,13 +64,29 @@ class Worker(Protocol):
         """From start to death; cancelling it kills."""
         ...
 
-    async def connect(self) -> trio.abc.HalfCloseableStream:
+    async def connect(self) -> Line:
         """A connection for one query; OSError where the worker is dead."""
         ...
 
     def kill(self, death: Death) -> None:
         """End it now, for this reason; a worker dies once."""
         ...
+
+
+class SocketLine:
+    """A Line over a socket, which receives where it is told to, as trio's own streams do not."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._socket = stream.socket
+        self.send_all = stream.send_all
+        self.send_eof = stream.send_eof
+        self.close = stream.socket.close
+
+    async def receive_into(self, space: memoryview) -> int:
+        try:
+            return await self._socket.recv_into(space)
+        except OSError as error:
+            raise trio.BrokenResourceError from error
 
 
 class WorkerProcess:
@@ -134,8 +166,8 @@ class WorkerProcess:
         refused = b"memory allocation of" in self._last_words or b"bad_alloc" in self._last_words
         return Death.MEMORY if returncode == -signal.SIGKILL or refused else Death.CRASHED
 
-    async def connect(self) -> trio.SocketStream:
-        return await trio.open_unix_socket(self._settings.socket)
+    async def connect(self) -> Line:
+        return SocketLine(await trio.open_unix_socket(self._settings.socket))
 
     def kill(self, death: Death) -> None:
         if self._death is None and not self.dead.is_set():

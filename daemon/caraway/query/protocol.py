@@ -12,7 +12,6 @@ little-endian u32 lengths, a header in JSON, a payload of raw bytes.
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias, get_args
@@ -36,6 +35,7 @@ MAX_HEADER = 64 * 1024**2
 MAX_PAYLOAD = 2**31 - 1
 CHUNK_BYTES = 2 * 1024**2
 """A chunk is cut about here; only a single row may be larger. gRPC clients take no more than 4 MiB by default."""
+SMALL_FRAMES = 2**15
 _LENGTHS = struct.Struct("<II")
 
 
@@ -92,7 +92,7 @@ class Chunk:
 
     rows: int
     split: int = 0
-    payload: bytes = b""
+    payload: bytes | memoryview = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,57 +125,87 @@ class ProtocolError(Exception):
     """The other side sent what this protocol does not know: a bug, or another version."""
 
 
-def encode(message: Message) -> tuple[bytes, bytes]:
+def encode(message: Message) -> tuple[bytes, bytes | memoryview]:
     """Frame and header, then the payload, apart so that a large one is not copied."""
+    payload: bytes | memoryview = b""
     match message:
         case Chunk(rows, split, payload):
             header = b"%d %d" % (rows, split)
         case Schema(payload):
             header = b"s"
         case _:
-            header, payload = wire.dumps(message), b""
+            header = wire.dumps(message)
     return _LENGTHS.pack(len(header), len(payload)) + header, payload
 
 
 class Decoder:
-    """Bytes in, messages out; holds at most one incomplete frame."""
+    """Bytes in, messages out; holds at most one incomplete frame.
+
+    The reader fills `space()` and tells `filled` how far. A frame that is larger than the buffer for small ones gets
+    one of its own size: its payload is a view of that, never copied.
+    """
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._small = memoryview(bytearray(SMALL_FRAMES))
+        self._buffer = self._small
         self._held = 0
-        self._wanted = _LENGTHS.size
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that `data` completes; ProtocolError for bytes that are none."""
-        self._pieces.append(data)
-        self._held += len(data)
-        while self._held >= self._wanted:
-            buffer = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            message, rest = self._take(buffer)
-            self._pieces, self._held = [rest], len(rest)
-            if message is None:
-                continue
-            self._wanted = _LENGTHS.size
-            yield message
+    def space(self) -> memoryview:
+        """Where the next bytes belong; never empty."""
+        return self._buffer[self._held :]
 
-    def _take(self, buffer: bytes) -> tuple[Message | None, bytes]:
-        header, payload = _LENGTHS.unpack_from(buffer)
+    def filled(self, count: int) -> list[Message]:
+        """The messages that `count` more bytes complete; ProtocolError for bytes that are none."""
+        self._held += count
+        messages: list[Message] = []
+        while (message := self._take()) is not None:
+            messages.append(message)
+        return messages
+
+    def feed(self, data: bytes) -> list[Message]:
+        """`filled`, for bytes that are elsewhere."""
+        messages: list[Message] = []
+        left = memoryview(data)
+        while left:
+            space = self.space()[: len(left)]
+            space[:] = left[: len(space)]
+            left = left[len(space) :]
+            messages += self.filled(len(space))
+        return messages
+
+    def _take(self) -> Message | None:
+        if self._held < _LENGTHS.size:
+            return None
+        header, payload = _LENGTHS.unpack_from(self._buffer)
         if header > MAX_HEADER or payload > MAX_PAYLOAD:
             raise ProtocolError(f"a frame of {header} + {payload} bytes")
-        start = _LENGTHS.size
-        self._wanted = start + header + payload
-        if len(buffer) < self._wanted:
-            return None, buffer
-        body = start + header
-        return _message(buffer[start:body], buffer[body : self._wanted]), buffer[self._wanted :]
+        body = _LENGTHS.size + header
+        end = body + payload
+        if end > len(self._buffer):
+            self._grow(end)
+        if self._held < end:
+            return None
+        head, rest = bytes(self._buffer[_LENGTHS.size : body]), self._buffer[body:end]
+        if self._buffer is not self._small:
+            self._buffer, self._held = self._small, 0
+            return _message(head, rest.toreadonly())
+        message = _message(head, bytes(rest))
+        self._held -= end
+        self._small[: self._held] = self._small[end : end + self._held]
+        return message
+
+    def _grow(self, size: int) -> None:
+        buffer = memoryview(bytearray(size))
+        buffer[: self._held] = self._buffer[: self._held]
+        self._buffer = buffer
 
 
-def _message(header: bytes, payload: bytes) -> Message:
+def _message(header: bytes, payload: bytes | memoryview) -> Message:
     if header[:1].isdigit():
         rows, split = header.split()
         return Chunk(int(rows), int(split), payload)
     if header == b"s":
-        return Schema(payload)
+        return Schema(bytes(payload))
     try:
         message: Message = wire.loads(header, _CLASSES)
     except (ValueError, TypeError, KeyError) as error:

@@ -7,9 +7,9 @@ import asyncio
 import contextlib
 import os
 import resource
+import socket
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 
 from caraway.query import wire
@@ -17,6 +17,11 @@ from caraway.query.settings import WorkerSettings
 
 OOM_SCORE = 800
 """Of at most 1000: when the machine runs out of memory, the kernel takes the worker before the daemon."""
+
+BACKLOG = 4096
+"""A connection beyond it is refused, which the daemon would take for a dead worker; it admits no more at a time."""
+SEND_BUFFER = 2**22
+"""Bytes; the kernel grants what net.core.wmem_max allows."""
 
 
 def main() -> None:
@@ -50,10 +55,19 @@ async def _serve(settings: WorkerSettings) -> None:
     from caraway.query.worker.conversation import serve
     from caraway.query.worker.engine import Engine
 
-    server = await asyncio.start_unix_server(partial(serve, Engine(settings)), settings.socket, backlog=128)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    await server.serve_forever()
+    engine, loop = Engine(settings), asyncio.get_running_loop()
+    running: set[asyncio.Task[None]] = set()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.setblocking(False)
+        listener.bind(os.fspath(settings.socket))
+        listener.listen(BACKLOG)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            running.add(task := loop.create_task(serve(engine, connection)))
+            task.add_done_callback(running.discard)
 
 
 if __name__ == "__main__":

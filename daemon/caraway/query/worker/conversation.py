@@ -1,98 +1,76 @@
 """One connection, one query: plan, have its tables resolved, run, stream, and prove that it stopped."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import pyarrow as pa
 
-from caraway.errors import QueryError, QueryFailure
 from caraway.model import ScanRequest, Snapshot
 from caraway.query.protocol import (
     Ask,
     Chunk,
-    Decoder,
     End,
     Failed,
     GiveCatalog,
     GiveSnapshots,
-    Message,
     NeedCatalog,
-    Reply,
     Resolve,
     Schema,
     Work,
-    encode,
 )
 from caraway.query.worker.engine import Engine, Running, Session, is_still
 from caraway.query.worker.failures import query_error
-from caraway.query.worker.results import Coalescer, encoder, schema_message
+from caraway.query.worker.line import Line
+from caraway.query.worker.results import Coalescer, Encoder, encoder, schema_message
 
 T = TypeVar("T")
+PATIENCE = 0.01
+"""Seconds that small batches wait to be joined with the next one."""
 _STILL_POLL = 0.01
 
 
-class Inbox:
-    """What the daemon sends; the end of it cancels the conversation."""
-
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        self._reader = reader
-        self._messages: asyncio.Queue[Message] = asyncio.Queue()
-
-    async def fill(self, talk: "asyncio.Task[None]") -> None:
-        """Read until the daemon closes, then cancel `talk`. The daemon sends what it was asked for, so few wait."""
-        decoder = Decoder()
-        while data := await self._reader.read(2**16):
-            for message in decoder.feed(data):
-                self._messages.put_nowait(message)
-        talk.cancel()
-
-    async def next(self, kind: type[T]) -> T:
-        message = await self._messages.get()
-        if not isinstance(message, kind):
-            raise QueryError(f"{type(message).__name__} came where {kind.__name__} was due", QueryFailure.INTERNAL)
-        return message
-
-
-async def serve(engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve(engine: Engine, connection: socket.socket) -> None:
     """Answer the one query of a connection; close it when nothing of the query runs any more."""
-    inbox = Inbox(reader)
-    talk = asyncio.create_task(_Conversation(engine, inbox, writer).run())
-    fill = asyncio.create_task(inbox.fill(talk))
+    line = Line(connection)
+    talk = asyncio.create_task(_Conversation(engine, line).run())
+    fill = asyncio.create_task(line.fill(talk))
     await asyncio.wait([talk])
     fill.cancel()
     await asyncio.wait([fill])
     for task in (talk, fill):
         if not task.cancelled() and isinstance(error := task.exception(), ConnectionError):
             del error  # the daemon is gone, or closed early: nobody is left to tell
-    writer.close()
+    connection.close()
 
 
 class _Conversation:
-    def __init__(self, engine: Engine, inbox: Inbox, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, engine: Engine, line: Line) -> None:
         self._engine = engine
-        self._inbox = inbox
-        self._writer = writer
+        self._line = line
 
     async def run(self) -> None:
-        ask = await self._inbox.next(Ask)
+        ask = await self._line.next(Ask)
         session, running = self._engine.take(), Running()
         try:
             await self._answer(ask, session, running)
-            await self._send(End())
+            await self._line.send(End())
+            await self._line.flush()
         except (asyncio.CancelledError, ConnectionError):
             raise
         except BaseException as error:  # noqa: BLE001 - a request's border; the binding raises bare and panic exceptions
             failure = query_error(error)
-            await self._send(Failed(failure.failure, failure.message))
+            await self._line.send(Failed(failure.failure, failure.message))
+            await self._line.flush()
         finally:
             await _stopped(running)
             self._engine.give_back(session)
 
     async def _answer(self, ask: Ask, session: Session, running: Running) -> None:
         if session.names.version < ask.catalog:
-            await self._send(NeedCatalog())
-            given = await self._inbox.next(GiveCatalog)
+            await self._line.send(NeedCatalog())
+            given = await self._line.next(GiveCatalog)
             self._engine.adopt(await _thread(session.load, given.catalog))
             session.names = self._engine.names
         match ask.work:
@@ -115,33 +93,45 @@ class _Conversation:
         schema = running.started.schema()
         await self._send_schema(schema)
         form, joined = encoder(ask.format, schema, ask.compression), Coalescer()
-        batch = await _next_batch(running)  # before the first byte, so that a failure until here is an early one
+        batch = await self._next_batch(running, form, joined)  # first, so that a failure until here is an early one
         await self._send_all(form.start())
         while batch is not None:
             if (ready := joined.add(batch)) is not None:
                 await self._send_all(form.batch(ready))
-            batch = await _next_batch(running)
-        if (rest := joined.flush()) is not None:
-            await self._send_all(form.batch(rest))
+            batch = await self._next_batch(running, form, joined)
+        await self._send_rest(form, joined)
         await self._send_all(form.end())
 
+    async def _next_batch(self, running: Running, form: Encoder, joined: Coalescer) -> pa.RecordBatch | None:
+        """What was held back to be joined with this batch goes out if it keeps one waiting."""
+        if running.stream is None:
+            raise RuntimeError("the query was not started")
+        coming = asyncio.ensure_future(anext(running.stream))
+        try:
+            soon, _ = await asyncio.wait([coming], timeout=PATIENCE)
+            if not soon:
+                await self._send_rest(form, joined)
+                await self._line.flush()
+            return (await coming).to_pyarrow()
+        except StopAsyncIteration:
+            return None
+        finally:
+            coming.cancel()
+
+    async def _send_rest(self, form: Encoder, joined: Coalescer) -> None:
+        if (rest := joined.flush()) is not None:
+            await self._send_all(form.batch(rest))
+
     async def _resolve(self, scans: tuple[ScanRequest, ...]) -> tuple[Snapshot, ...]:
-        await self._send(Resolve(scans))
-        return (await self._inbox.next(GiveSnapshots)).snapshots
+        await self._line.send(Resolve(scans))
+        return (await self._line.next(GiveSnapshots)).snapshots
 
     async def _send_schema(self, schema: pa.Schema) -> None:
-        await self._send(Schema(schema_message(schema)))
+        await self._line.send(Schema(schema_message(schema)))
 
     async def _send_all(self, chunks: Iterable[Chunk]) -> None:
         for chunk in chunks:
-            await self._send(chunk)
-
-    async def _send(self, message: Reply) -> None:
-        frame, payload = encode(message)
-        self._writer.write(frame)
-        if payload:
-            self._writer.write(payload)
-        await self._writer.drain()
+            await self._line.send(chunk)
 
 
 async def _thread(fn: Callable[..., T], *args: object) -> T:
@@ -153,15 +143,6 @@ async def _thread(fn: Callable[..., T], *args: object) -> T:
         await asyncio.wait([work])
         work.exception()
         raise
-
-
-async def _next_batch(running: Running) -> pa.RecordBatch | None:
-    if running.stream is None:
-        raise RuntimeError("the query was not started")
-    try:
-        return (await anext(running.stream)).to_pyarrow()
-    except StopAsyncIteration:
-        return None
 
 
 async def _stopped(running: Running) -> None:

@@ -132,9 +132,13 @@ class TextRenderer:
         return b""
 
     def end(self) -> bytes:
-        whole = pa.Table.from_batches(self._batches, self._schema).combine_chunks()
-        columns = [column.chunk(0) if column.num_chunks else _no_rows(column.type) for column in whole.columns]
+        # Not as a pa.Table: batches may differ from the planned schema in what can be null.
+        columns = [self._column(i, field.type) for i, field in enumerate(self._schema)]
         return table(self._schema.names, columns).encode()
+
+    def _column(self, i: int, kind: pa.DataType) -> pa.Array:
+        pieces = [batch.column(i) for batch in self._batches]
+        return pa.concat_arrays(pieces) if pieces else pa.array([], kind)
 
 
 class ArrowStreamRenderer:
@@ -175,10 +179,6 @@ class _Drain:
         data = b"".join(self._pieces)
         self._pieces.clear()
         return data
-
-
-def _no_rows(kind: pa.DataType) -> pa.Array:
-    return pa.array([], kind)
 
 
 def _portions(batch: pa.RecordBatch) -> list[pa.RecordBatch]:

@@ -113,18 +113,24 @@ class IpcMessages:
 
     def batch(self, batch: pa.RecordBatch) -> Iterator[Chunk]:
         for piece in fit(to_wire(batch, self._schema)):
-            *before, rows = self._messages(piece)
+            if self._stream is None:
+                yield _unframed(memoryview(piece.serialize()), piece.num_rows)
+                continue
+            *before, rows = _messages(self._stream.write(piece))
             yield from (_chunk(message, 0) for message in before)
             yield _chunk(rows, piece.num_rows)
 
     def end(self) -> Iterator[Chunk]:
         return iter(())
 
-    def _messages(self, piece: pa.RecordBatch) -> list[pa.Message]:
-        if self._stream is None:
-            return [pa.ipc.read_message(piece.serialize())]
-        written = pa.ipc.MessageReader.open_stream(self._stream.write(piece))
-        return [message for message in written if message.type != "schema"]
+
+def _messages(stream: bytes) -> list[pa.Message]:
+    return [message for message in pa.ipc.MessageReader.open_stream(stream) if message.type != "schema"]
+
+
+def _unframed(message: memoryview, rows: int) -> Chunk:
+    """An encapsulated message without its framing, in place."""
+    return Chunk(rows, int.from_bytes(message[4:_PREFIX], "little"), message[_PREFIX:])
 
 
 def _has_dictionaries(schema: pa.Schema) -> bool:
@@ -207,8 +213,9 @@ class Coalescer:
     """Joins tiny batches: the first goes out at once, later ones when together they are worth a message."""
 
     def __init__(self, rows: int = 8192) -> None:
-        self._rows = rows
+        self._enough = rows
         self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
         self._first = True
 
     def add(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
@@ -216,14 +223,15 @@ class Coalescer:
         if not batch.num_rows:
             return None
         self._waiting.append(batch)
-        if self._first or sum(waiting.num_rows for waiting in self._waiting) >= self._rows:
+        self._rows += batch.num_rows
+        if self._first or self._rows >= self._enough:
             self._first = False
             return self.flush()
         return None
 
     def flush(self) -> pa.RecordBatch | None:
         """What waits, as one batch."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._rows = self._waiting, [], 0
         if len(waiting) <= 1:
             return waiting[0] if waiting else None
         return pa.concat_batches(waiting)
