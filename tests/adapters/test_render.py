@@ -213,6 +213,12 @@ def test_table_is_the_one_of_arrow() -> None:
     assert rendered(ResultFormat.TEXT, flat, flat).decode().count("| 1.5 | a    |") == 2
 
 
+def test_table_of_batches_that_promise_more_than_the_plan():
+    plan = pa.schema([pa.field("l", pa.list_(pa.int64()), nullable=False)])
+    batch = pa.record_batch([pa.array([[1, 2]])], ["l"])
+    assert "| [1,2] |" in rendered(ResultFormat.TEXT, batch, schema=plan).decode()
+
+
 def test_a_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(render, "TABLE_BYTES", 1000)
     engine = renderer(ResultFormat.TEXT, pa.schema({"a": pa.int64()}))

@@ -96,8 +96,10 @@ def _endpoint(data_dir: Path | None, *, secure: bool) -> str:
 def _address_in(data_dir: Path) -> str:
     try:
         return str(json.loads((data_dir / "endpoints.json").read_text())["http"])
+    except FileNotFoundError as error:
+        raise CliError(f"No caraway runs with the data directory {data_dir}: it has no endpoints.json.") from error
     except (OSError, ValueError, KeyError) as error:
-        raise CliError(f"No caraway runs with the data directory {data_dir} ({error}).") from error
+        raise CliError(f"The addresses in {data_dir}/endpoints.json can't be read ({error}).") from error
 
 
 def _unreached(endpoint: str, cause: str) -> str:

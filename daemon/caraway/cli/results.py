@@ -8,14 +8,11 @@ from dataclasses import dataclass
 
 import httpx2
 import pyarrow as pa
-import pyarrow.compute as pc
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from caraway.cli.client import Client
 from caraway.cli.errors import CliError
-from caraway.cli.output import console, plain
+from caraway.cli.output import console
+from caraway.cli.tables import render
 
 ARROW = "application/vnd.apache.arrow.stream"
 MOST_ROWS = 500
@@ -51,7 +48,7 @@ def fetch(client: Client, sql: str) -> Answer:
 def print_answer(answer: Answer) -> None:
     """The table, and the time where a person reads it."""
     out = console()
-    out.print(render(answer.shown))
+    out.print(render(answer.shown, out.width))
     if answer.rows > answer.shown.num_rows:
         console(stderr=True).print(
             f"{answer.shown.num_rows} of {answer.rows:,} rows are shown; --csv and --json give all."
@@ -70,26 +67,6 @@ def pass_through(client: Client, sql: str, accept: str) -> None:
     if last and not last.endswith(b"\n"):
         sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
-
-
-def render(rows: pa.Table) -> Table:
-    """A box with a row of types under the names; numbers to the right, no value as NULL."""
-    table = Table(box=box.ASCII2, header_style="bold")
-    for field in rows.schema:
-        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
-        title = Text.assemble(plain(field.name), ("\n" + plain(field.type), "dim not bold"))
-        table.add_column(title, justify="right" if number else "left", overflow="fold")
-    for row in zip(*(_texts(column) for column in rows.columns), strict=True):
-        table.add_row(*row)
-    return table
-
-
-def _texts(column: pa.ChunkedArray) -> list[Text]:
-    try:
-        values = pc.cast(column, pa.string()).to_pylist()
-    except pa.ArrowException:  # nested types and binary have no cast to text
-        values = [None if value is None else str(value) for value in column.to_pylist()]
-    return [Text("NULL", style="dim") if value is None else Text(plain(value)) for value in values]
 
 
 def _kept(reader: pa.RecordBatchReader) -> tuple[list[pa.RecordBatch], int]:
