@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caraway.config.sql import parse_refresh_sql
-from caraway.core.predicate import And, Predicate, RawSql, all_of
+from caraway.core.predicate import And, Predicate, RawSql, all_of, bind_now
 from caraway.kernels.predicates import filter_batch
 
 ROWS = pa.record_batch(
@@ -125,3 +125,47 @@ def test_what_stays_text_means_what_was_written(context: SessionContext, conditi
     found = parse_refresh_sql(f"SELECT * FROM t WHERE {condition}", "t").predicate
     assert isinstance(found, RawSql)
     assert rows_by_engine(context, found.text) == rows_by_engine(context, condition)
+
+
+STEP = 9 * 3600 * 10**9 + 1
+MOMENTS = """
+now() - interval '1 day'
+current_timestamp - interval '36 hours' + interval '2 min'
+now() - interval '-1.5 hours'
+now() - interval '1 day 2 hours 30 sec'
+now() + interval '0.5 weeks'
+now() - interval '3' day
+current_date
+current_date - interval '2 days'
+today() + interval '24 hours'
+cast(now() - interval '36 hours' as date)
+now()::date - interval '1 week'
+"""
+
+
+def around(now: int) -> pa.RecordBatch:
+    """Rows every few hours for two weeks around a moment, as every type that tells time."""
+    moments = pa.array([now + step * STEP for step in range(-24, 25)], pa.int64())
+    columns: dict[str, pa.Array] = {"row": pa.array(range(len(moments)), pa.int64())}
+    # Seconds it compares with whole seconds; its now() has no zone, which it takes for the column's where that has one.
+    for unit in ("ms", "us", "ns"):
+        for zone in (None, "UTC"):
+            nanos = moments.cast(pa.timestamp("ns", zone))
+            columns[f"{unit}_{zone}"] = nanos.cast(pa.timestamp(unit, zone), safe=False)
+    columns["d"] = columns["ns_None"].cast(pa.date32(), safe=False)
+    columns["d64"] = columns["d"].cast(pa.date64())
+    return pa.record_batch(columns)
+
+
+@pytest.mark.parametrize("moment", MOMENTS.strip().split("\n"))
+def test_a_moment_relative_to_now_means_what_it_means_to_the_engine(moment: str) -> None:
+    context = SessionContext()
+    began = context.sql("SELECT arrow_cast(now(), 'Int64') AS now").to_pylist()[0]["now"]
+    rows = around(began)
+    context.register_record_batches("t", [[rows]])
+    for name in rows.schema.names[1:]:
+        condition = f'"{name}" < {moment}'
+        found = context.sql(f"SELECT row, arrow_cast(now(), 'Int64') AS now FROM t WHERE {condition}").to_pylist()
+        predicate = parse_refresh_sql(f"SELECT * FROM t WHERE {condition}", "t").predicate
+        kept = filter_batch(rows, bind_now(predicate, found[0]["now"])).column("row").to_pylist()
+        assert kept == [row["row"] for row in found], condition
