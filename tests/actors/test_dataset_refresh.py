@@ -2,11 +2,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from caraway.config.model import RefreshMode, RefreshOnStartup, RefreshSql
+from caraway.config.model import Dataset, FromUri, RefreshMode, RefreshOnStartup, RefreshSql
+from caraway.config.params import ConnectorParams
+from caraway.config.sql import parse_refresh_sql
+from caraway.connectors.file.source import open_file_source
 from caraway.core.predicate import Compare, Literal
 from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError, StoreError
 from caraway.events import (
@@ -17,6 +21,7 @@ from caraway.events import (
     RefreshStarted,
 )
 from caraway.model import RefreshOverrides, ScanRequest, State
+from caraway.secrets import Secrets
 from support.dataset_world import START, World, table, timed
 from support.fake_source import FakeSource
 
@@ -500,3 +505,30 @@ async def test_a_value_that_does_not_fit_names_its_column(world, autojump_clock)
         await trio.sleep(1)
         assert "Column 'id'" in actor.status.value.problem.message
         assert len(await world.rows()) == 2
+
+
+@pytest.mark.parametrize("how", ["keys", "patch", "override"])
+async def test_a_condition_that_the_source_cannot_evaluate_is_named_and_not_tried_again(world, autojump_clock, how):
+    pq.write_table(timed((1, 0), (2, 10)), world.tmp_path / "rows.parquet")
+    text = "SELECT * FROM t WHERE id % 2 = 0 AND id > 1"
+    source = Dataset("t", FromUri("file", "rows.parquet", "file:rows.parquet"))
+    files = await open_file_source(source, ConnectorParams({}, Secrets({}), "t"), directory=world.tmp_path)
+    world.source.connect = lambda: connected(files)
+    world.accelerate(refresh_sql=parse_refresh_sql(text, "t") if how == "keys" else None)
+    async with world.run() as actor:
+        if how != "keys":
+            await actor.status.wait_until(lambda status: status.state is State.READY)
+            if how == "patch":
+                actor.set_refresh_sql(text)
+            actor.request_refresh(RefreshOverrides(refresh_sql=text if how == "override" else None))
+        status = await actor.status.wait_until(lambda status: status.problem is not None)
+        assert '"id" % 2 = 0' in status.problem.message
+        assert "comparisons" in status.problem.remedy
+        assert status.state is State.ERROR
+        assert (status.snapshot.rows if status.snapshot is not None else 0) == (0 if how == "keys" else 2)
+        await trio.sleep(1000)
+        assert len(world.of(RefreshFailed)) == 1
+
+
+async def connected(source):
+    return source

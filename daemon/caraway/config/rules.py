@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from caraway.config.connectors import evaluates_sql
 from caraway.config.model import Acceleration, Engine, RefreshMode, StorageMode
 from caraway.config.section import Section
-from caraway.core.predicate import And, Predicate, RawSql, has_raw
+from caraway.core.predicate import Predicate, has_raw, raw_terms
 from caraway.model import OnConflict, TimeColumn
 
 VIEW = "view"
@@ -98,8 +98,7 @@ def _check_conditions(section: Section, acceleration: Acceleration, connector: s
 
 
 def _raw(predicate: Predicate | None) -> str:
-    terms = predicate.terms if isinstance(predicate, And) else (predicate,)
-    return ", ".join(term.text for term in terms if isinstance(term, RawSql))
+    return ", ".join(raw_terms(predicate))
 
 
 def _check_targets(section: Section, acceleration: Acceleration, targets: Targets) -> None:

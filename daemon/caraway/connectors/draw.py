@@ -6,7 +6,7 @@ import pyarrow as pa
 import trio
 
 from caraway import blocking
-from caraway.core.predicate import columns_of, has_raw
+from caraway.core.predicate import columns_of, has_raw, raw_terms
 from caraway.errors import SourceError, StoreError
 from caraway.kernels import filter_batch
 from caraway.model import ReadRequest
@@ -16,7 +16,7 @@ def needed_columns(schema: pa.Schema, request: ReadRequest, *, dataset: str) -> 
     """The columns to read for `request`, in schema order; SourceError names one that the source does not have."""
     if has_raw(request.predicate):
         raise SourceError(
-            f"{dataset}: this source can't evaluate the condition of refresh_sql.",
+            f"{dataset}: this source can't evaluate {', '.join(raw_terms(request.predicate))} of refresh_sql.",
             remedy="Use comparisons of columns with constants, IN, LIKE, IS NULL, AND, OR and NOT.",
             transient=False,
         )

@@ -97,15 +97,20 @@ def columns_of(predicate: Predicate | None) -> frozenset[str]:
 
 def has_raw(predicate: Predicate | None) -> bool:
     """Whether only a SQL engine can evaluate it."""
+    return bool(raw_terms(predicate))
+
+
+def raw_terms(predicate: Predicate | None) -> tuple[str, ...]:
+    """The conditions in it that only a SQL engine can evaluate."""
     match predicate:
-        case RawSql():
-            return True
+        case RawSql(text):
+            return (text,)
         case Not(term):
-            return has_raw(term)
+            return raw_terms(term)
         case And(terms) | Or(terms):
-            return any(has_raw(term) for term in terms)
+            return tuple(text for term in terms for text in raw_terms(term))
         case _:
-            return False
+            return ()
 
 
 def bind_now(predicate: Predicate, now: int) -> Predicate:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from caraway.config.model import Dataset, OnSchemaChange, RefreshSql, StorageMode
-from caraway.core.predicate import has_raw
+from caraway.core.predicate import has_raw, raw_terms
 from caraway.core.window import Grain, TimeAxis
 from caraway.dataset.moments import check_moments
 from caraway.errors import ConfigError, ConfigProblem, SourceError
@@ -44,7 +44,7 @@ def check_retention(schema: pa.Schema, config: Dataset) -> None:
     acceleration = config.acceleration
     if acceleration is not None and has_raw(acceleration.retention_sql):
         message = (
-            f"the condition {acceleration.retention_sql} of dataset {config.name} can't be evaluated here; "
+            f"{', '.join(raw_terms(acceleration.retention_sql))} of dataset {config.name} can't be evaluated here; "
             "write it with comparisons, IN, LIKE, IS NULL, AND, OR and NOT over columns and constants"
         )
         raise ConfigError(ConfigProblem(message, "acceleration.retention_sql"))
