@@ -184,3 +184,98 @@ def test_acceleration_that_is_switched_off_is_none(tmp_path):
     world = World(tmp_path, FakeSource(timed()))
     world.keys(acceleration=Acceleration(enabled=False, refresh_check_interval=1.0))
     assert world.actor()._settings.accelerated is False
+
+
+# --- a source that fails queries -------------------------------------------------------------------------------------
+
+
+async def fails(actor):
+    with pytest.raises(QueryError) as caught:
+        await ask(actor)
+    return caught.value.failure
+
+
+async def test_after_a_failed_query_the_source_is_connected_anew(world, autojump_clock):
+    async with world.run() as actor:
+        await trio.sleep(50)
+        world.source.failures = [SourceError("connection reset")]
+        assert await fails(actor) is QueryFailure.SOURCE
+        await trio.sleep(0.1)
+        assert world.source.connects == [0, 50]
+        assert world.source.open == 1
+        assert (await ask(actor)).num_rows == 10
+        await trio.sleep(100)
+    assert world.source.connects == [0, 50]
+    assert world.source.open == 0
+
+
+async def test_a_schema_that_changed_heals_with_the_connection(world, autojump_clock):
+    async with world.run() as actor:
+        await trio.sleep(50)
+        world.source.table = world.source.table.rename_columns(["number", "time"])
+        assert await fails(actor) is QueryFailure.SOURCE
+        await trio.sleep(0.1)
+        assert (await ask(actor)).column_names == ["number", "time"]
+
+
+async def test_queries_that_go_on_failing_reconnect_less_and_less(world, autojump_clock):
+    async with world.run() as actor:
+        await trio.sleep(10)
+        world.source.failures = [SourceError("reset")] * 1000
+        for _ in range(300):
+            assert await fails(actor) is QueryFailure.SOURCE
+            await trio.sleep(0.1)
+        assert [round(at) for at in world.source.connects] == [0, 10, 12, 15, 20, 28]
+        world.source.failures.clear()
+        await trio.sleep(60)
+        assert (await ask(actor)).num_rows == 10
+        world.source.failures = [SourceError("reset")]
+        assert await fails(actor) is QueryFailure.SOURCE
+        await trio.sleep(0.1)
+        assert world.source.connects[-1] == pytest.approx(trio.current_time(), abs=0.2)  # it had served meanwhile
+
+
+async def test_while_a_dead_source_is_tried_again_queries_are_refused_at_once(world, autojump_clock):
+    async with world.run() as actor:
+        await trio.sleep(10)
+        world.source.failures = [SourceError("reset")]
+        world.source.connect_failures = [SourceError("refused")] * 3
+        assert await fails(actor) is QueryFailure.SOURCE
+        await trio.sleep(0.1)
+        assert actor.status.value.state is State.ERROR
+        for _ in range(50):
+            assert await fails(actor) is QueryFailure.NOT_READY
+        await trio.sleep(10)
+        assert world.source.connects == [0, 10, 11, 13, 16]
+        assert actor.status.value.state is State.READY
+        assert (await ask(actor)).num_rows == 10
+
+
+async def test_the_pause_that_a_source_asks_for_is_kept(world, autojump_clock):
+    async with world.run() as actor:
+        await trio.sleep(10)
+        world.source.failures = [SourceError("busy", retry_after=30.0)]
+        await fails(actor)
+        await trio.sleep(60)
+    assert world.source.connects == [0, 40]
+
+
+async def test_a_query_that_still_reads_keeps_the_connection_that_another_gave_up(world, autojump_clock):
+    async with world.run() as actor, trio.open_nursery() as nursery:
+        await trio.sleep(10)
+        world.source.delay = 5
+        counts, done = [], trio.Event()
+
+        async def slow():
+            counts.append((await ask(actor)).num_rows)
+            done.set()
+
+        nursery.start_soon(slow)
+        await trio.sleep(1)
+        world.source.failures = [SourceError("reset")]
+        await fails(actor)
+        await trio.sleep(0.1)
+        assert world.source.open == 2
+        await done.wait()
+        assert counts == [10]
+        assert world.source.open == 1

@@ -22,6 +22,7 @@ from caraway.core import refresh
 from caraway.core.checkpoint import Checkpoint, decode
 from caraway.core.readiness import Serve
 from caraway.core.refresh import Failed, Fetch, Policy, Requested, Run, Running, State, Succeeded, Waiting
+from caraway.core.retry import backoff
 from caraway.core.schedule import delayed, due_after, first_due
 from caraway.dataset.binding import Binding
 from caraway.dataset.fetch import Fetched, Order, fetch
@@ -63,13 +64,15 @@ class DatasetActor:
         self._shared = shared
         self._settings = settings_of(config)
         self._refresh_sql = self._settings.acceleration.refresh_sql
-        self._binding = Binding(config, connect, open_store if self._settings.accelerated else None, shared.spool)
+        stores = open_store if self._settings.accelerated else None
+        self._binding = Binding(config, connect, stores, shared.spool, suspected=self._reconnect)
         self._report = Report(config.name, Serve(config.ready_state.value), shared.wall)
         self._upkeep = Upkeep(config.name, self._settings, self._binding, self._report, shared)
         self._mailbox: Mailbox[Requested] = Mailbox()
         self._state = NEW
         self._first: float | None = None  # when the stored rows ask for a refresh, until one was asked for otherwise
         self._reached = False
+        self._useless = 0  # failed connections in a row; one that had answered a query begins the count anew
         self._blind = False
 
     def __repr__(self) -> str:
@@ -117,6 +120,15 @@ class DatasetActor:
         self._report.ended()
         self._report.failed(Phase.CRASH, f"Dataset {self.config.name} met a bug: {error}. {then}")
         self._publish()
+
+    def _reconnect(self, link: Link, error: SourceError) -> None:
+        """A query failed at the source: where no refresh does, connect anew, less often the less it helps."""
+        if self._settings.accelerated:
+            return
+        self._useless = 1 if link.served else self._useless + 1
+        pause = backoff(self._useless, self._shared.draw())
+        asked = trio.current_time() + (error.retry_after or 0.0)
+        self._mailbox.post(Requested(max(asked, link.since + pause)))
 
     def _check_refreshed(self) -> None:
         if not self._settings.accelerated:

@@ -21,18 +21,18 @@ async def source_snapshot(link: Link, scan: ScanRequest, schema: pa.Schema, spoo
     """
     columns = _projection(schema, scan.columns)
     with spool.file(columns) as file:
-        async with link.use() as source:
-            snapshot = await _read(source, scan, columns, file)
+        try:
+            async with link.use() as source:
+                snapshot = await _read(source, scan, columns, file)
+        except (SourceError, StoreError) as error:
+            raise QueryError(f"The source of dataset {scan.table} failed: {error}", QueryFailure.SOURCE) from error
         yield snapshot
 
 
 async def _read(source: Source, scan: ScanRequest, columns: pa.Schema, file: SpoolFile) -> Snapshot:
     request = ReadRequest(tuple(columns.names), scan.predicate, scan.limit)
-    try:
-        async with source.read(request) as batches, aclosing(conformed(batches, columns)) as rows:
-            return await file.fill(rows, scan.limit)
-    except (SourceError, StoreError) as error:
-        raise QueryError(f"The source of dataset {scan.table} failed: {error}", QueryFailure.SOURCE) from error
+    async with source.read(request) as batches, aclosing(conformed(batches, columns)) as rows:
+        return await file.fill(rows, scan.limit)
 
 
 def _projection(schema: pa.Schema, columns: tuple[str, ...] | None) -> pa.Schema:

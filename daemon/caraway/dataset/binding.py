@@ -1,6 +1,6 @@
 """A dataset's two ends, the source that it reads and the store that it keeps, opened and fitted to each other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from caraway.dataset.answer import source_snapshot
 from caraway.dataset.fitting import check_retention, must_reopen, partition_axis, projected, time_axis
 from caraway.dataset.link import Link
 from caraway.dataset.spool import Spool
-from caraway.errors import ConfigError, QueryError, QueryFailure, StoreError
+from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError, StoreError
 from caraway.latest import Latest
 from caraway.model import ScanRequest, Snapshot, TableInfo
 from caraway.ports import Accelerator, Connect, OpenStore
@@ -25,7 +25,15 @@ CLOSING = 10.0
 class Binding:
     """Written to by one actor's task; queries read through `answer` at any time."""
 
-    def __init__(self, config: Dataset, connect: Connect, open_store: OpenStore | None, spool: Spool) -> None:
+    def __init__(
+        self,
+        config: Dataset,
+        connect: Connect,
+        open_store: OpenStore | None,
+        spool: Spool,
+        *,
+        suspected: Callable[[Link, SourceError], None],
+    ) -> None:
         self.table: Latest[TableInfo | None] = Latest(None)
         self.store: Accelerator | None = None
         self.link: Link | None = None
@@ -33,6 +41,7 @@ class Binding:
         self._connect = connect
         self._open_store = open_store
         self._spool = spool
+        self._suspected = suspected
         self._schema: pa.Schema | None = None
 
     @property
@@ -67,16 +76,20 @@ class Binding:
             self._announce(self.store.spec.schema)
 
     async def connect(self, refresh_sql: RefreshSql | None) -> Link:
-        """The source, connected and fitted to the store, which is opened now if it was not; any expected error."""
-        if self.link is not None:
+        """The source, connected and fitted to the store, which is opened now if it was not; any expected error.
+
+        One that failed a reader is replaced.
+        """
+        if self.link is not None and not self.link.suspect:
             return self.link
-        link = Link(await self._connect())
+        source = await self._connect()
+        link = Link(source, self._suspected)
         try:
-            async with link.use() as source:
-                await self._fit(projected(await source.schema(), refresh_sql, self._config.name), refresh_sql)
+            await self._fit(projected(await source.schema(), refresh_sql, self._config.name), refresh_sql)
         except BaseException:
             await link.retire()
             raise
+        await self.disconnect()
         self.link = link
         return link
 

@@ -1,6 +1,6 @@
 """An open source that a refresh and any number of queries read from at once, closed by whoever leaves it last."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import trio
@@ -13,10 +13,15 @@ CLOSING = 5.0
 
 
 class Link:
-    """A source and its readers."""
+    """A source and its readers; `suspected` is told of the first failure of a reader, with this link."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, suspected: Callable[["Link", SourceError], None]) -> None:
+        self.since = trio.current_time()
+        self.served = 0
+        """Readers that were done without a failure."""
+        self.suspect = False
         self._source = source
+        self._suspected = suspected
         self._readers = 0
         self._retired = False
 
@@ -26,6 +31,10 @@ class Link:
         self._readers += 1
         try:
             yield self._source
+            self.served += 1
+        except SourceError as error:
+            self._fail(error)
+            raise
         finally:
             self._readers -= 1
             await self._close_if_unused()
@@ -35,10 +44,15 @@ class Link:
         self._retired = True
         await self._close_if_unused()
 
+    def _fail(self, error: SourceError) -> None:
+        if not self.suspect:
+            self.suspect = True
+            self._suspected(self, error)
+
     async def _close_if_unused(self) -> None:
         if self._retired and self._readers == 0:
             with trio.move_on_after(CLOSING, shield=True), suppress(SourceError):
                 await self._source.aclose()
 
     def __repr__(self) -> str:
-        return f"<Link {self._source!r} readers={self._readers} retired={self._retired}>"
+        return f"<Link {self._source!r} readers={self._readers} suspect={self.suspect} retired={self._retired}>"
