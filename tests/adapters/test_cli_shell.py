@@ -73,6 +73,7 @@ class Answers:
             ("public", "orders", "region"),
             ("s", "items", "id"),
             ("s", "items", "rest"),
+            ("public", "Big Orders", "Total"),
         ]
         return [{"table_schema": s, "table_name": t, "column_name": c} for s, t, c in names]
 
@@ -86,6 +87,10 @@ class Answers:
         ("select * from ord", ["orders", "order"]),
         ("SEL", ["SELECT"]),
         ("select s.it", ["s.items"]),
+        ("select * from big", ['"Big Orders"']),
+        ('select * from "Big O', ['"Big Orders"']),
+        ('select "Big Orders".t', ['"Total"']),
+        ("select tot", ['"Total"']),
     ],
 )
 def test_completion(text, offered):

@@ -92,12 +92,6 @@ def leaks(node: Node, known: tuple[str, ...] = ()) -> list[str]:
     ]
 
 
-def family(process: int) -> list[int]:
-    """A process and its children."""
-    children = Path(f"/proc/{process}/task").glob("*/children")
-    return [process, *(int(child) for path in children for child in path.read_text().split())]
-
-
 @pytest.mark.parametrize("path", READS)
 def test_reading_needs_a_key(core, path):
     wanted = 404 if path == "/v1/nothing" else 200
@@ -187,7 +181,7 @@ def test_no_secret_is_shown_anywhere(core):
     shown = [asked(core, "GET", path, READER).text for path in (*READS, *OPEN)]
     shown += [asked(core, "GET", "/v1/ready?verbose", None).text]
     asked(core, "POST", "/v1/sql", WRITER, content=b"select 1")  # the worker runs
-    pids = family(core.process.pid)
+    pids = core.family
     assert len(pids) == 2
     shown += [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
     shown += [Path(f"/proc/{pids[1]}/environ").read_text()]

@@ -101,6 +101,18 @@ class Node:
     def wait_ready(self, seconds: float = 60.0) -> None:
         wait_for(lambda: self.get("/v1/ready").status_code == 200, f"{self.folder.name} ready", seconds)
 
+    @property
+    def family(self) -> list[int]:
+        """The process and its children, the query workers."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [self.process.pid, *(int(child) for path in children for child in path.read_text().split())]
+
+    def work(self) -> int:
+        """Processor time that its workers took so far, in ticks."""
+        stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in self.family[1:]]
+        return sum(int(fields[11]) + int(fields[12]) for fields in stats)
+
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 

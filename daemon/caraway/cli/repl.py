@@ -53,8 +53,8 @@ def repl(client: Client) -> int:
         key_bindings=_bindings(),
     )
     while True:
-        names.learn(client)
         try:
+            names.learn(client)
             text = session.prompt()
         except KeyboardInterrupt:
             continue
@@ -136,19 +136,27 @@ class Names(Completer):
         document: Document,
         complete_event: CompleteEvent,  # noqa: ARG002  whoever asks, gets the same
     ) -> Iterable[Completion]:
-        word = document.get_word_before_cursor(pattern=_WORD)
+        found = _WORD.search(document.text_before_cursor)
+        word = found.group() if found is not None else ""
         table, dot, begun = word.rpartition(".")
-        if dot and table in self._columns:
-            return _starting(begun, self._columns[table])
+        if dot and table.strip('"') in self._columns:
+            return _starting(begun, self._columns[table.strip('"')])
         everything = [*self._columns, *(name for names in self._columns.values() for name in names)]
         return _starting(word, [*dict.fromkeys(everything), *(_cased(word, keyword) for keyword in KEYWORDS)])
 
 
-_WORD = re.compile(r"[\w.]+")
+_WORD = re.compile(r"""(?:"[^"]*"\.)?(?:"[^"]*|[\w.]*)$""")
+_BARE = re.compile(r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*|[A-Z_]+")
 
 
 def _starting(word: str, names: Iterable[str]) -> Iterable[Completion]:
-    return [Completion(name, -len(word)) for name in names if name.lower().startswith(word.lower())]
+    begun = word.lstrip('"').lower()
+    return [Completion(_quoted(name), -len(word)) for name in names if name.lower().startswith(begun)]
+
+
+def _quoted(name: str) -> str:
+    """As SQL takes it: a name that isn't plain lower case stands in quotes."""
+    return name if _BARE.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def _cased(word: str, keyword: str) -> str:
