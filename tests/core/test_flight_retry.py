@@ -45,6 +45,13 @@ def test_pauses_follow_fibonacci_and_end():
     assert pause(Failure("NOT_FOUND"), 1, policy, 0.5) is None
 
 
+def test_what_fails_slowly_is_not_tried_again():
+    failure = Failure("UNAVAILABLE", "ping timeout")
+    policy = RetryPolicy(jitter=0.0, patience=10.0)
+    assert pause(failure, 1, policy, 0.5, elapsed=9.9) == policy.unit
+    assert pause(failure, 1, policy, 0.5, elapsed=10.0) is None
+
+
 def test_jitter_stays_in_its_bounds():
     chances = random.Random(3)
     pauses = [pause(Failure("UNAVAILABLE"), 1, POLICY, chances.random()) for _ in range(1000)]

@@ -17,11 +17,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`attempts` in all; the pauses are `unit` seconds times 1, 1, 2, 3, 5 .. with a random part of `jitter`."""
+    """`attempts` in all; the pauses are `unit` seconds times 1, 1, 2, 3, 5 .. with a random part of `jitter`.
+
+    None starts after `patience` seconds: what fails that slowly is to be known to the operator.
+    """
 
     attempts: int = 5
     unit: float = 0.1
     jitter: float = 0.3
+    patience: float = 10.0
 
 
 _RESETS = {
@@ -62,9 +66,9 @@ def is_retryable(failure: Failure) -> bool:
     return failure.retryable or failure.status == "UNAVAILABLE" or is_reset(failure)
 
 
-def pause(failure: Failure, attempt: int, policy: RetryPolicy, chance: float) -> float | None:
+def pause(failure: Failure, attempt: int, policy: RetryPolicy, chance: float, *, elapsed: float = 0.0) -> float | None:
     """Seconds until the next attempt after number `attempt` (from 1) failed; None to give up. 0 <= chance < 1."""
-    if not is_retryable(failure) or attempt >= policy.attempts:
+    if not is_retryable(failure) or attempt >= policy.attempts or elapsed >= policy.patience:
         return None
     return policy.unit * _fibonacci(attempt) * (1 + policy.jitter * (2 * chance - 1))
 

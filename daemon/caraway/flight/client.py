@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -142,7 +143,7 @@ class _Caller:
     ) -> T:
         """The result of the first attempt that succeeds; a failed one repeats if the policy and `may_restart` agree."""
         session = self._connection.session(key) if key is not None else None
-        number = 1
+        number, began = 1, time.monotonic()
         while True:
             token, fresh = "", True
             try:
@@ -154,7 +155,8 @@ class _Caller:
                 if _is_stale(failure, fresh) and session is not None and may_restart():
                     session.forget(token)
                     continue
-                wait = pause(failure, number, self._policy, random.random())  # noqa: S311 - spreads load, guards nothing
+                chance = random.random()  # noqa: S311 - spreads load, guards nothing
+                wait = pause(failure, number, self._policy, chance, elapsed=time.monotonic() - began)
                 if wait is None or not may_restart():
                     raise explain(failure, str(self.target.endpoint), action) from error
             number += 1

@@ -118,7 +118,9 @@ class FlightServer:
             # A client that vanished without a word gives its query back within 80 seconds; one may ask as often.
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.ping_timeout_ms", 20_000),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ]
 
