@@ -26,11 +26,12 @@ from caraway.config.model import Acceleration, Dataset, FromUri, ReadyState, Run
 from caraway.config.params import ConnectorParams
 from caraway.core.readiness import pod_ready
 from caraway.dataset.actor import DatasetActor
+from caraway.dataset.fitting import storage_mode
 from caraway.dataset.shared import Shared, load_permits
 from caraway.dataset.spool import Spool
 from caraway.dataset.tables import DatasetTables
 from caraway.errors import ConfigError, StoreError
-from caraway.events import AllReady, ConfigWarned, DaemonStarted
+from caraway.events import AllReady, ConfigWarned, DaemonStarted, DaemonStopped, DaemonStopping
 from caraway.flight.client import FlightPool
 from caraway.island import Island, open_island
 from caraway.latest import Latest
@@ -76,6 +77,7 @@ async def run_daemon(
 ) -> None:
     """Run a pod until `stopping` is set, or without one until SIGTERM or SIGINT; then drain, commit and return.
 
+    A second signal ends the draining: what is being answered is broken off, what is stored stays whole.
     Started with the daemon once its servers listen. ConfigError, StoreError before that; a bug is raised at the end.
     """
     pod = load(options.pod_path, options.runtime_overrides)
@@ -83,7 +85,7 @@ async def run_daemon(
     with _bare_errors(), _locked(options.data_dir or pod.directory / DATA_DIRECTORY) as data:
         async with open_island() as island, trio.open_nursery() as nursery:
             if stopping is None:
-                await nursery.start(_stop_on_signals, asked)
+                await nursery.start(_stop_on_signals, asked, nursery.cancel_scope)
             await Daemon(pod, options, data, emit, island).run(asked, task_status=task_status)
             nursery.cancel_scope.cancel()
 
@@ -144,8 +146,10 @@ class Daemon:
                 nursery.start_soon(self._announce_ready, stopping)
                 await stopping.wait()
                 self._stopping = True
+                self._emit(DaemonStopping(grace))
         finally:
             self._endpoints_file.unlink(missing_ok=True)
+        self._emit(DaemonStopped())
 
     def readiness(self) -> Readiness:
         """What `/v1/ready` answers."""
@@ -196,7 +200,7 @@ class Daemon:
             name=config.name,
             directory=self._data / "datasets" / _folder(config.name),
             engine=acceleration.engine,
-            mode=acceleration.mode,
+            mode=storage_mode(config),
             primary_key=acceleration.primary_key,
             on_conflict=acceleration.on_conflict,
             indexes=acceleration.indexes,
@@ -305,11 +309,13 @@ def _started(run: Callable[[], Awaitable[None]]) -> Callable[..., Awaitable[None
 
 
 async def _stop_on_signals(
-    stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    stopping: trio.Event, all_of_it: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for _ in signals:
+            if stopping.is_set():
+                all_of_it.cancel()
             stopping.set()
 
 

@@ -37,6 +37,22 @@ class DaemonStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DaemonStopping(Event):
+    """It takes no more requests; those in flight get `seconds`."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"Stopping: requests in flight get {self.seconds:.0f}s (a second signal ends them now)"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopped(Event):
+    def __str__(self) -> str:
+        return "Stopped."
+
+
+@dataclass(frozen=True, slots=True)
 class ServerListening(Event):
     server: str
     address: str
