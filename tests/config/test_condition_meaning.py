@@ -3,12 +3,13 @@
 import pyarrow as pa
 import pytest
 from datafusion import SessionContext
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.config.sql import parse_refresh_sql
 from caraway.core.predicate import And, Predicate, RawSql, all_of, bind_now
 from caraway.kernels.predicates import filter_batch
+from support.fuzz import fuzz
 
 ROWS = pa.record_batch(
     {
@@ -112,7 +113,7 @@ def rows_by_predicate(context: SessionContext, predicate: Predicate) -> set[int]
     return kept & rows_by_engine(context, " AND ".join(f"({text})" for text in texts) or "true")
 
 
-@settings(deadline=None, max_examples=150)
+@fuzz(100)
 @given(condition=CONDITIONS)
 def test_the_same_rows_come_either_way(context: SessionContext, condition: str) -> None:
     predicate = parse_refresh_sql(f"SELECT * FROM t WHERE {condition}", "t").predicate

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.config.cron import check_cron, local_zone, next_fire
+from support.fuzz import fuzz
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SATURDAY = datetime(2026, 11, 21, 10, 30, 15, 500, tzinfo=UTC)
@@ -93,7 +94,7 @@ FIELD = st.sampled_from(["*", "*/7", "1-5", "3", "2,4", "5/5"])
 CHANGES = st.sampled_from([datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 10, 24, tzinfo=UTC)])
 
 
-@settings(deadline=None)
+@fuzz(60)
 @given(st.lists(FIELD, min_size=5, max_size=6), CHANGES, st.integers(0, 48 * 3600))
 def test_time_always_moves_on(fields: list[str], start: datetime, seconds: int) -> None:
     after = start + timedelta(seconds=seconds)
@@ -104,7 +105,7 @@ def test_time_always_moves_on(fields: list[str], start: datetime, seconds: int) 
         after = then
 
 
-@settings(deadline=None)
+@fuzz(60)
 @given(st.text(alphabet="0123456789*/,-?L abcjnsu", max_size=30))
 def test_any_text_fires_or_is_a_value_error(text: str) -> None:
     with suppress(ValueError):

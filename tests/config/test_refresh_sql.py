@@ -1,7 +1,7 @@
 """refresh_sql and retention_sql: what is understood, what stays text, what is refused."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.config.sql import parse_refresh_sql, retention_sql_of
@@ -21,6 +21,7 @@ from caraway.core.predicate import (
     has_raw,
 )
 from caraway.errors import ConfigError
+from support.fuzz import fuzz
 
 
 def number(value: int) -> Literal:
@@ -243,7 +244,7 @@ VOCABULARY = """
 WORDS = st.sampled_from(VOCABULARY.split())
 
 
-@settings(deadline=None, max_examples=300)
+@fuzz(150)
 @given(st.lists(WORDS, max_size=25).map(" ".join) | st.text(max_size=40))
 def test_any_text_is_a_predicate_or_a_config_error(tail: str) -> None:
     for sql in (tail, f"SELECT * FROM t WHERE {tail}"):

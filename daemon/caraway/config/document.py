@@ -1,8 +1,13 @@
 """YAML text as nodes that know where they stand; nothing is interpreted here."""
 
+from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 
 import yaml
+from yaml.composer import Composer
+from yaml.cyaml import CParser  # type: ignore[attr-defined]
+from yaml.resolver import Resolver
 
 from caraway.errors import ConfigError, ConfigProblem
 
@@ -19,10 +24,7 @@ def read_document(path: Path) -> yaml.Node:
 def compose(text: str, source: str) -> yaml.Node:
     """The root node of one YAML document; marks carry `source`. ConfigError says where the syntax breaks."""
     try:
-        # The C parser is faster, but deep nesting makes it overrun its stack; this one raises RecursionError.
-        loader = yaml.SafeLoader(text)
-        loader.name = source
-        node = loader.get_single_node()
+        node = _node_of(text, source)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_at(error.problem_mark or error.context_mark, error.problem or str(error.context))) from error
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
@@ -46,6 +48,32 @@ def override(root: yaml.Node, assignment: str) -> yaml.Node:
     if not equals or not all(keys):
         raise ConfigError(ConfigProblem(f"{assignment!r} does not have the form key.subkey=value", file=Path(OVERRIDE)))
     return _replaced(root, ["runtime", *keys], compose(value.strip() or "null", OVERRIDE))
+
+
+class _Stream(StringIO):
+    """Text that knows where it came from."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
+class _FastLoader(Composer, CParser, Resolver):
+    """libyaml's events, composed in Python: its own composer overruns the stack where nesting is deep."""
+
+    def __init__(self, stream: _Stream) -> None:
+        CParser.__init__(self, stream)
+        Composer.__init__(self)
+        Resolver.__init__(self)
+
+
+def _node_of(text: str, source: str) -> yaml.Node | None:
+    """The root node; what libyaml refuses is read again by the slow parser, which says better what is wrong."""
+    with suppress(yaml.YAMLError, ValueError):
+        return _FastLoader(_Stream(text, source)).get_single_node()
+    loader = yaml.SafeLoader(text)
+    loader.name = source
+    return loader.get_single_node()
 
 
 def _text_of(path: Path) -> str:

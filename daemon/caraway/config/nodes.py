@@ -80,7 +80,7 @@ def kind_of(node: yaml.Node) -> str:
         return "list"
     if not isinstance(node, yaml.ScalarNode):
         return "map"
-    if node.style is not None:
+    if node.style:
         return "quoted text"
     if node.value in _NULLS:
         return "null"
