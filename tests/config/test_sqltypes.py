@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from caraway.config.model import ColumnDecl
 from caraway.config.sqltypes import field_of, schema_of, type_of
 from caraway.errors import ConfigError
+from support.fuzz import fuzz
 
 TYPES = [
     ("tinyint", pa.int8()), ("smallint", pa.int16()), ("int", pa.int32()), ("INTEGER", pa.int32()),
@@ -64,6 +65,7 @@ def test_a_column_without_a_type_is_an_error() -> None:
         schema_of([ColumnDecl("a")])
 
 
+@fuzz(100)
 @given(st.text(alphabet="abdeilmnoprstuvxyz(),0123 ") | st.text())
 def test_any_text_is_a_type_or_a_value_error(name: str) -> None:
     try:
