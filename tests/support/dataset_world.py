@@ -12,6 +12,7 @@ from caraway.accelerators.open import open_accelerator
 from caraway.accelerators.storage import StorageSpec
 from caraway.config.model import Acceleration, Dataset, Engine, FromUri, StorageMode
 from caraway.dataset.actor import DatasetActor
+from caraway.dataset.fitting import storage_mode
 from caraway.dataset.shared import Shared
 from caraway.dataset.spool import Spool
 from caraway.model import State, TableSpec
@@ -75,7 +76,7 @@ class World:
         if self.engine is None:
             spec = TableSpec("t", schema, keys.primary_key, keys.on_conflict, keys.indexes, time) if schema else None
             return await open_fake(self.disk, spec)
-        mode = StorageMode.MEMORY if self.engine == "arrow" else keys.mode
+        mode = StorageMode.MEMORY if self.engine == "arrow" else storage_mode(self.config)
         shape = (keys.primary_key, keys.on_conflict, keys.indexes, time)
         return await open_accelerator(StorageSpec("t", self.tmp_path / "t", Engine(self.engine), mode, *shape), schema)
 

@@ -6,17 +6,17 @@ from contextlib import asynccontextmanager
 import pyarrow as pa
 import trio
 
-from caraway.config.model import Dataset, OnZeroResults, RefreshSql, StorageMode
+from caraway.config.model import Dataset, OnZeroResults, RefreshSql
 from caraway.core.checkpoint import decode
 from caraway.core.window import TimeAxis
 from caraway.dataset.answer import source_snapshot
-from caraway.dataset.fitting import check_retention, must_reopen, partition_axis, projected, time_axis
+from caraway.dataset.fitting import check_retention, follows_schema, must_reopen, partition_axis, projected, time_axis
 from caraway.dataset.link import Link
 from caraway.dataset.spool import Spool
 from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError, StoreError
 from caraway.latest import Latest
 from caraway.model import ScanRequest, Snapshot, TableInfo
-from caraway.ports import Accelerator, Connect, OpenStore
+from caraway.ports import Accelerator, Connect, OpenStore, Source
 
 CLOSING = 10.0
 """Seconds that closing a store may take: a commit that runs, and an fsync."""
@@ -81,11 +81,14 @@ class Binding:
         One that failed a reader is replaced.
         """
         if self.link is not None and not self.link.suspect:
+            if follows_schema(self._config):
+                async with self.link.use() as source:
+                    await self._fit(source, refresh_sql)
             return self.link
         source = await self._connect()
         link = Link(source, self._suspected)
         try:
-            await self._fit(projected(await source.schema(), refresh_sql, self._config.name), refresh_sql)
+            await self._fit(source, refresh_sql)
         except BaseException:
             await link.retire()
             raise
@@ -122,7 +125,8 @@ class Binding:
     def _may_ask_source(self, scan: ScanRequest, fallback: bool) -> bool:
         return scan.from_source or fallback or self._open_store is None
 
-    async def _fit(self, found: pa.Schema, refresh_sql: RefreshSql | None) -> None:
+    async def _fit(self, source: Source, refresh_sql: RefreshSql | None) -> None:
+        found = projected(await source.schema(), refresh_sql, self._config.name)
         self._check(found)
         if self._open_store is not None:
             await self._fit_store(self._open_store, found, refresh_sql)
@@ -152,10 +156,7 @@ class Binding:
     def _must_reopen(self, store: Accelerator, found: pa.Schema, refresh_sql: RefreshSql | None) -> bool:
         stored = decode(self.snapshot.cursor) if self.snapshot is not None else None
         asked = stored is not None and stored.refresh_sql != (refresh_sql.text if refresh_sql is not None else None)
-        acceleration = self._config.acceleration
-        mode = acceleration.mode if acceleration is not None else StorageMode.MEMORY
-        policy = self._config.on_schema_change
-        return must_reopen(store.spec.schema, found, policy, mode, asked=asked, dataset=self._config.name)
+        return must_reopen(store.spec.schema, found, self._config, asked=asked)
 
     def _announce(self, schema: pa.Schema) -> None:
         self._schema = schema

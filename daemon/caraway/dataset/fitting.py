@@ -71,22 +71,35 @@ def partition_axis(schema: pa.Schema, column: TimeColumn | None, dataset: str) -
     return TimeAxis(axis.column, Grain.DAY, axis.literal)
 
 
-def must_reopen(
-    stored: pa.Schema, found: pa.Schema, policy: OnSchemaChange, mode: StorageMode, *, asked: bool, dataset: str
-) -> bool:
+def storage_mode(config: Dataset) -> StorageMode:
+    """How its store treats columns that changed: a table that follows all of them is updated."""
+    mode = config.acceleration.mode if config.acceleration is not None else StorageMode.MEMORY
+    follows = config.on_schema_change is OnSchemaChange.SYNC_ALL_COLUMNS and mode is StorageMode.FILE
+    return StorageMode.FILE_UPDATE if follows else mode
+
+
+def follows_schema(config: Dataset) -> bool:
+    """Whether each refresh looks for changed columns, not the first of a connection alone."""
+    blocks = config.on_schema_change is OnSchemaChange.BLOCK
+    return config.acceleration is not None and not (blocks and config.acceleration.mode is not StorageMode.FILE_UPDATE)
+
+
+def must_reopen(stored: pa.Schema, found: pa.Schema, config: Dataset, *, asked: bool) -> bool:
     """Whether the store is to be opened for `found`; if not, its columns go on. SourceError: they can't.
 
     `asked` says that the operator changed the columns himself, by another `refresh_sql`.
     """
-    if not _differences(stored, found):
+    differences = _differences(stored, found)
+    if not differences:
         return False
-    gone = [name for name in stored.names if name not in found.names]
-    if asked or mode is StorageMode.FILE_UPDATE or policy is OnSchemaChange.SYNC_ALL_COLUMNS:
+    policy = config.on_schema_change
+    if asked or storage_mode(config) is StorageMode.FILE_UPDATE or policy is OnSchemaChange.SYNC_ALL_COLUMNS:
         return True
     if policy is OnSchemaChange.FAIL:
-        raise _changed(dataset, _differences(stored, found), "on_schema_change is fail.")
+        raise _changed(config.name, differences, "on_schema_change is fail.")
+    gone = [f"column {name!r} is gone" for name in stored.names if name not in found.names]
     if gone:
-        raise _changed(dataset, [f"column {name!r} is gone" for name in gone], "The copy can't be refreshed.")
+        raise _changed(config.name, gone, "The copy can't be refreshed.")
     return policy is OnSchemaChange.APPEND_NEW_COLUMNS and len(found) > len(stored)
 
 
