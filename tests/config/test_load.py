@@ -50,9 +50,21 @@ def pod(folder: Path, text: str, *overrides: str) -> Spicepod:
     return load(folder, overrides)
 
 
+LATER = """
+    runtime.caching runtime.params runtime.telemetry runtime.metrics runtime.task_history runtime.cpu runtime.tracing
+    runtime.mcp runtime.flight.do_put_rate_limit_enabled datasets[0].has_metadata_table datasets[0].check_availability
+    datasets[0].metrics datasets[0].acceleration.params.acceptable_lag datasets[0].acceleration.params.query_federation
+    datasets[0].acceleration.metrics
+"""
+
+
+def test_what_is_not_done_yet_is_said() -> None:
+    said = {warning.split(": ", 1)[1] for warning in load(FULL).warnings}
+    assert said == {f"{key}: this has no effect in this version" for key in LATER.split()}
+
+
 def test_every_key_of_runtime() -> None:
     found = load(FULL)
-    assert found.warnings == ()
     assert found.runtime == Runtime(
         http_bind_address="0.0.0.0:8091",
         flight_bind_address="[::1]:0",
@@ -113,7 +125,6 @@ def test_the_defaults_are_those_of_the_reference(tmp_path: Path) -> None:
 
 def test_every_key_of_a_dataset() -> None:
     found = load(FULL)
-    assert found.warnings == ()
     assert found.secrets == (
         SecretStoreDecl("env", "env"),
         SecretStoreDecl("creds", "file", "/run/secrets", {"path": "/run/secrets"}),

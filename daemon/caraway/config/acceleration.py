@@ -138,6 +138,7 @@ def _by_columns(section: Section, key: str, allowed: Mapping[str, T]) -> dict[tu
 def _accept_the_rest(section: Section) -> None:
     """Keys of the Spice runtime that have nothing to set here; the dataset itself reads `ready_state`."""
     section.has("ready_state")
+    section.without_effect("metrics")
     section.out_of_scope(*_SNAPSHOTS)
     for key in _TUNING:
         if section.has(key):

@@ -22,6 +22,7 @@ from caraway.model import TimeColumn, TimeFormat
 _TIME_FORMATS = {form.value: form for form in TimeFormat} | {"iso8601": TimeFormat.ISO8601}
 _ACCESS = {access.value: access for access in Access}
 _OUT_OF_SCOPE = ("embeddings", "vectors", "full_text_search", "drasi")
+_LATER = ("has_metadata_table", "check_availability", "metrics")
 
 
 def read_dataset(section: Section, depends_on: tuple[str, ...] = ()) -> Dataset:
@@ -29,6 +30,7 @@ def read_dataset(section: Section, depends_on: tuple[str, ...] = ()) -> Dataset:
     from_ = read_from(section)
     name = _name(section)
     section.out_of_scope(*_OUT_OF_SCOPE)
+    section.without_effect(*_LATER)
     check_params(section, from_.connector)
     time_column = _time_column(section, "time_column", "time_format")
     block = section.section("acceleration")
@@ -170,8 +172,9 @@ def _effective(acceleration: Acceleration | None, connector: str) -> Acceleratio
 def _check(section: Section, dataset: Dataset, acceleration: Acceleration | None) -> None:
     if dataset.from_.connector == "memory":
         _check_memory(section, dataset, acceleration)
-    if dataset.check_availability_interval is not None and dataset.acceleration is not None:
-        section.warn("check_availability_interval", "this has no effect on an accelerated dataset")
+    if dataset.check_availability_interval is not None:
+        where = "on an accelerated dataset" if dataset.acceleration is not None else "in this version"
+        section.warn("check_availability_interval", f"this has no effect {where}")
     if dataset.access is Access.READ_WRITE and dataset.from_.connector != "memory":
         section.problem("access", f"the {dataset.from_.connector} connector is read-only; only memory: is written to")
 

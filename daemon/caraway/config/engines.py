@@ -70,6 +70,7 @@ def read_engine(section: Section) -> Engine:
 def read_params(section: Section, engine: Engine) -> EngineParams:
     """`acceleration.params`; a parameter that the engine does not know is a problem, as its promise can't be kept."""
     params = section.section("params")
+    params.without_effect(*_COMMON)
     own = _OWN[engine]
     known = (*own, *_COMMON, *_CACHING)
     for name in params.names():

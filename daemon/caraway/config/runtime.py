@@ -20,6 +20,7 @@ from caraway.config.model import (
 from caraway.config.section import Section
 
 _OUT_OF_SCOPE = ("source_rate_control", "functions", "scheduler")
+_LATER = ("caching", "results_cache", "params", "telemetry", "metrics", "task_history", "cpu", "tracing", "mcp")
 _LEAST_RETENTION = 60.0
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,127}")
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+|\*?):(\d{1,5})", re.ASCII)
@@ -29,6 +30,7 @@ _CORES = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(m?)", re.ASCII)
 def read_runtime(section: Section) -> Runtime:
     """All of `runtime:`; what is wrong in it is noted in the section's findings."""
     section.out_of_scope(*_OUT_OF_SCOPE)
+    section.without_effect(*_LATER)
     flight_address, flight = _flight(section.section("flight"))
     runtime = Runtime(
         http_bind_address=_http(section.section("http")),
@@ -68,6 +70,7 @@ def _flight(section: Section) -> tuple[str | None, FlightLimits]:
         do_put_rate_limit_enabled=section.flag("do_put_rate_limit_enabled", True),
         ipc_compression=section.word("ipc_compression", "none", "lz4_frame", "zstd"),
     )
+    section.without_effect("do_put_rate_limit_enabled")
     section.close(strict=False)
     return address, limits
 

@@ -73,6 +73,12 @@ class Section:
                 kind = re.sub(r"\[\d+\]", "[]", self.path(key))
                 self.warn(key, "this section is out of scope here and is ignored", once=kind)
 
+    def without_effect(self, *keys: str) -> None:
+        """Say of keys that are read and checked that nothing follows from them yet."""
+        for key in keys:
+            if self.has(key):
+                self.warn(key, "this has no effect in this version")
+
     def close(self, *, strict: bool = True) -> None:
         """Report unknown keys: as problems, or as warnings where the Spice runtime lets them pass."""
         for key, (node, _) in self._pairs.items():
