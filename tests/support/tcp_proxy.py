@@ -3,6 +3,7 @@
 import socket
 import threading
 from contextlib import suppress
+from typing import Self
 
 PIECE = 64 * 1024
 
@@ -43,7 +44,7 @@ class TcpProxy:
         """End the connection that brings back the byte that makes it so many from now on."""
         self._left = size
 
-    def __enter__(self) -> "TcpProxy":
+    def __enter__(self) -> Self:
         self._spawn(self._accept)
         return self
 

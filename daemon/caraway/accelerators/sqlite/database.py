@@ -21,6 +21,8 @@ _BUSY_MILLIS = 10_000
 """How long a statement waits for another process; in this one a limiter keeps the writers apart."""
 _CHECKPOINT_PAGES = 4_000
 _WAL_BYTES = 64 * 1024**2
+_CACHE_KIB = 16 * 1024
+"""Of a writer, until `trim`: a commit over scattered keys writes a page once, and sorting for an index spills late."""
 _TRANSIENT = ("full", "locked", "busy", "I/O error", "unable to open", "readonly", "out of memory")
 _FATAL = ("malformed", "not a database", "corrupt")
 
@@ -57,6 +59,7 @@ class Database:
         self.execute("PRAGMA journal_mode = WAL")
         self.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         self.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        self.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self.execute("PRAGMA foreign_keys = OFF")
         self.durable(True)
 
@@ -133,6 +136,10 @@ class Database:
             yield
         finally:
             self._roll_back()
+
+    def trim(self) -> None:
+        """Give the memory of cached pages back."""
+        self.execute("PRAGMA shrink_memory")
 
     def close(self) -> None:
         self._cursor.close()

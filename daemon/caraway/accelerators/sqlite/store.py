@@ -201,6 +201,7 @@ class Store:
                 self._writer.prune_chunks(names)
                 self._marked = self._writer.has_marks(names)
         self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self._database.trim()
 
     def evolve(self, entry: ledger.Entry) -> None:
         """Take up columns that are new, and other keys, indexes or time column; within a transaction."""

@@ -31,6 +31,12 @@ class Writer:
         self.layout = Layout(spec.schema)
         self.unique = unique_keys(spec)
 
+    @property
+    def _replacing(self) -> tuple[str, ...]:
+        """The columns whose values an arriving row takes over from a stored one; none where it does not."""
+        upsert = self.spec.on_conflict not in {OnConflict.REJECT, OnConflict.DROP}
+        return conflict_key(self.spec) if upsert else ()
+
     # --- tables ---
 
     def create(self, names: Names) -> None:
@@ -54,14 +60,15 @@ class Writer:
     def append(self, names: Names, rows: pa.RecordBatch, first: int, generation: int) -> tuple[int, int]:
         """Add rows by the rule of `on_conflict`; how many came and how many went."""
         offered = distinct(conform(rows, self.spec.schema), self.spec)
-        if not self.unique or self.spec.on_conflict is OnConflict.REJECT:
-            self._ingest(names.rows, offered, first)
-            self._ingest_chunks(names, offered, first)
-            return offered.num_rows, 0
-        with self._incoming(self.layout.definition()):
-            self._ingest(_INCOMING, offered, first, temporary=True)
-            self._ingest_chunks(names, offered, first)
-            return self.move(f"temp.{_INCOMING}", names, generation, shift=0)
+        self._ingest_chunks(names, offered, first)
+        if self.unique and self.spec.on_conflict is OnConflict.DROP:
+            with self._incoming(self.layout.definition()):
+                self._ingest(_INCOMING, offered, first, temporary=True)
+                return self.move(f"temp.{_INCOMING}", names, generation, shift=0)
+        key = self._replacing
+        gone = self._mark_equal(names, offered.select(key), generation) if key else 0
+        self._ingest(names.rows, offered, first)
+        return offered.num_rows, gone
 
     def load(self, names: Names, rows: pa.RecordBatch, first: int) -> int:
         """Add rows to a table that nobody sees and that has no indexes yet; how many came."""
@@ -87,13 +94,11 @@ class Writer:
 
     def move(self, source: str, names: Names, generation: int, *, shift: int) -> tuple[int, int]:
         """Add the rows of another table by the rule of `on_conflict`; how many came and how many went."""
-        drop = self.spec.on_conflict is OnConflict.DROP
-        upsert = not drop and self.spec.on_conflict is not OnConflict.REJECT
-        key = conflict_key(self.spec)
-        gone = self._mark_same_keys(source, names, key, generation) if upsert and key else 0
+        key = self._replacing
+        gone = self._mark_same_keys(source, names, key, generation) if key else 0
         columns = self.layout.columns()
         shifted = columns.replace(OFFSET, f"{OFFSET} + {shift}", 1)
-        verb = "INSERT OR IGNORE" if drop else "INSERT"
+        verb = "INSERT OR IGNORE" if self.spec.on_conflict is OnConflict.DROP else "INSERT"
         rows = f"SELECT {shifted} FROM {source} ORDER BY {OFFSET}"
         sql = f"{verb} INTO {quoted(names.rows)} ({columns}) {rows}"
         try:
@@ -140,15 +145,20 @@ class Writer:
             message = f"Rows of dataset {self.spec.name} can't be found by value: column {nested} is not comparable."
             raise StoreError(message, remedy="Declare acceleration.primary_key.", transient=False)
         wanted = conform(keys, pa.schema([self.spec.schema.field(name).with_nullable(True) for name in columns]))
-        stored = [name for name in columns if name in self.layout.in_table]
-        equals = "=" if self.spec.primary_key else "IS"
-        same = " AND ".join(f"m.{quoted(name)} {equals} s.{quoted(name)}" for name in stored)
+        return self._mark_equal(names, wanted, generation, by_key=bool(self.spec.primary_key))
+
+    def _mark_equal(self, names: Names, wanted: pa.RecordBatch, generation: int, *, by_key: bool = True) -> int:
+        """Remove the rows with these values; `by_key` where they are a key's, of which null is none."""
+        stored = [name for name in wanted.schema.names if name in self.layout.in_table]
         part = {name: self.layout.codecs[name].encode(wanted.column(name)) for name in stored}
         with self._incoming(", ".join(map(quoted, stored))):
             self.database.ingest(_INCOMING, pa.record_batch(part), temporary=True)
-            by_key = f"temp.{_INCOMING} s CROSS JOIN {quoted(names.rows)} m ON {same}"
-            by_value = f"{quoted(names.rows)} m CROSS JOIN temp.{_INCOMING} s ON {same}"
-            return self._mark_matching(by_key if self.spec.primary_key else by_value, names, generation)
+            if by_key:
+                return self._mark_same_keys(f"temp.{_INCOMING}", names, stored, generation)
+            same = " AND ".join(f"m.{quoted(name)} IS s.{quoted(name)}" for name in stored)
+            return self._mark_matching(
+                f"{quoted(names.rows)} m CROSS JOIN temp.{_INCOMING} s ON {same}", names, generation
+            )
 
     def delete_where(self, names: Names, predicate: Predicate, generation: int) -> int:
         """Remove the rows that a predicate is true for; how many went."""
