@@ -98,12 +98,25 @@ async def test_a_thousand_connections_at_once() -> None:
         assert it.statuses == ["200"] * 2000
 
 
+async def test_in_a_full_house_the_longest_idle_makes_room() -> None:
+    async with running(HttpLimits(connections=3)) as it:
+        first, second, third = [await it.connect() for _ in range(3)]
+        for client in (second, first, third):
+            assert (await client.get("/health")).status == 200
+        fourth = await it.connect()
+        assert (await fourth.get("/health")).status == 200
+        assert await second.read_all() == b""
+        for client in (first, third, fourth):
+            assert (await client.get("/health")).status == 200
+
+
 async def test_connections_beyond_the_bound_wait_their_turn() -> None:
     async with running(HttpLimits(connections=2)) as it:
         first, second, third = [await it.connect() for _ in range(3)]
-        assert (await first.get("/health")).status == 200
-        assert (await second.get("/health")).status == 200
-        with trio.move_on_after(0.1) as waited:
+        for busy in (first, second):
+            assert (await busy.get("/health")).status == 200
+            await busy.send(b"GET /health HTTP/1.1\r\n")
+        with trio.move_on_after(0.5) as waited:
             await third.get("/health")
         assert waited.cancelled_caught
         await first.stream.aclose()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from caraway.accelerators.storage import OpenEngine, StorageSpec, settle
+from caraway.accelerators.storage import OpenEngine, StorageSpec, forget, settle
 from caraway.config.model import Engine
 from caraway.ports import Accelerator
 
@@ -39,4 +39,11 @@ async def open_accelerator(storage: StorageSpec, schema: pa.Schema | None = None
 
     ConfigError names a column that the engine can't hold, StoreError what is wrong with the files.
     """
-    return await ENGINES[storage.engine](settle(storage), schema)
+    settled = settle(storage)
+    opened = None
+    try:
+        opened = await ENGINES[storage.engine](settled, schema)
+    finally:
+        if opened is None:
+            forget(settled)
+    return opened

@@ -1,13 +1,15 @@
 """Where and how one dataset is kept: what every engine is opened with, and what all engines decide alike."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import pyarrow as pa
 
@@ -34,6 +36,8 @@ class StorageSpec:
     indexes: tuple[Index, ...] = ()
     time: TimeColumn | None = None
     params: Params = field(default_factory=dict)
+    held: "Hold | None" = None
+    """In memory mode: while it lives, nobody takes the directory for one that a killed process left."""
 
     def table(self, schema: pa.Schema) -> TableSpec:
         """The table's description; ConfigError where keys, indexes or the time column name what is not there."""
@@ -52,6 +56,32 @@ class StorageSpec:
             for key, what, column in named
             if column not in schema.names
         ]
+
+
+class Hold:
+    """An exclusive lock on a directory until it is released or the process ends, however it ends.
+
+    BlockingIOError with LOCK_NB where another has it.
+    """
+
+    def __init__(self, directory: Path, how: int = 0) -> None:
+        self._descriptor: int | None = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | how)
+        except OSError:
+            self.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 OpenEngine: TypeAlias = Callable[[StorageSpec, pa.Schema | None], Awaitable[Accelerator | None]]
@@ -73,20 +103,32 @@ def settle(storage: StorageSpec) -> StorageSpec:
         return storage
     root = _memory_root()
     directory = root / hashlib.sha256(os.fsencode(storage.directory.absolute())).hexdigest()[:24]
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o700)
-    return replace(storage, directory=directory)
+    with Hold(root):  # nobody sweeps between the making of a directory and its lock
+        _sweep(root)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700)
+        held = Hold(directory)
+    return replace(storage, directory=directory, held=held)
 
 
 def forget(storage: StorageSpec) -> None:
     """Called when a store closes: what memory mode kept is gone, files stay."""
     if storage.mode is StorageMode.MEMORY:
         shutil.rmtree(storage.directory, ignore_errors=True)
+        if storage.held is not None:
+            storage.held.release()
+
+
+def _sweep(root: Path) -> None:
+    """Give back the memory of stores whose process was killed."""
+    for directory in root.iterdir():
+        with suppress(BlockingIOError, FileNotFoundError, NotADirectoryError), Hold(directory, fcntl.LOCK_NB):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _memory_root() -> Path:
     base = _SHM if _SHM.is_dir() and shutil.disk_usage(_SHM).free >= _SHM_NEEDED else Path(tempfile.gettempdir())
-    root = base / f"caraway-{os.getuid()}"
+    root = base / f"caraway-memory-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
     owner = root.stat(follow_symlinks=False)
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077 or root.is_symlink():

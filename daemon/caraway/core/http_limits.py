@@ -10,7 +10,7 @@ class HttpLimits:
     """Sizes in bytes, times in seconds. The body limits are those of reference/http_api.md 0."""
 
     connections: int = 2000
-    """Open at once; further ones wait in the listen queue."""
+    """Open at once; a further one takes the place of the longest idle, or waits in the listen queue if all are busy."""
     pipelined: int = 32
     """Requests of one connection that wait behind the one being answered, before reading from it stops."""
     head_bytes: int = 64 * KIB

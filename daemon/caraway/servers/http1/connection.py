@@ -61,6 +61,7 @@ class Connection:
         self._timer = trio.CancelScope()
         self._deadline = inf
         self._since = 0.0
+        self._idle_since = trio.current_time()
         self._armed_for: tuple[Phase, int] | None = None
         self._wake_reader: trio.Event | None = None
         self._wake_responder: trio.Event | None = None
@@ -81,6 +82,11 @@ class Connection:
         finally:
             with trio.move_on_after(self._limits.linger_seconds, shield=True):
                 await self._stream.aclose()
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nothing is asked here, not even in part; None while something is."""
+        return None if self._queue or self._parser.phase is not Phase.IDLE else self._idle_since
 
     def cancel(self) -> None:
         """End at once: the request that is being answered is cancelled."""
@@ -231,6 +237,7 @@ class Connection:
         elif not (self._eof or self._draining):
             if self._heads:
                 self._arm()
+            self._idle_since = trio.current_time()
             self._wake_responder = trio.Event()
             await self._wake_responder.wait()
             self._wake_responder = None

@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from email.utils import formatdate
+from operator import itemgetter
 from typing import TypeAlias
 
 import trio
@@ -21,6 +22,9 @@ Address: TypeAlias = tuple[str, int]
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 ACCEPT_PAUSE = 0.1
 """Seconds until the next try when the process has no file descriptors left."""
+
+CROWDED_PAUSE = 0.25
+"""Seconds until the next look for an idle connection when all of a full house are busy."""
 
 BACKLOG = 1024
 
@@ -60,7 +64,8 @@ class HttpServer:
                 task_status.started(bound)
                 with self._accepting:
                     while True:
-                        await self._slots.acquire()
+                        await trio.lowlevel.wait_readable(listener)
+                        await self._make_room()
                         sock, client = await _accept(listener)
                         connections.start_soon(self._serve_socket, sock, client)
                 listener.close()
@@ -83,6 +88,19 @@ class HttpServer:
             await connection.run()
         finally:
             self._connections.discard(connection)
+
+    async def _make_room(self) -> None:
+        """Take a slot for one more connection; in a full house those that have been idle longest make room."""
+        while True:
+            if not self._slots.value:
+                self._end_longest_idle()
+            with trio.move_on_after(CROWDED_PAUSE):
+                return await self._slots.acquire()
+
+    def _end_longest_idle(self) -> None:
+        idle = [(since, connection) for connection in self._connections if (since := connection.idle_since) is not None]
+        if idle:
+            min(idle, key=itemgetter(0))[1].cancel()
 
     async def _serve_socket(self, sock: socket.socket, client: Address) -> None:
         try:
