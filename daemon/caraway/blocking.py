@@ -8,6 +8,10 @@ import trio
 
 T = TypeVar("T")
 
+THREADS = 32
+"""Calls that run at a time, whatever number of limiters there is: a start opens all datasets at once."""
+_threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("caraway-threads")
+
 PRESS_EVERY = 0.05
 """Seconds. A driver that had not begun when the button was pressed has not noticed; so it is pressed again."""
 
@@ -25,11 +29,20 @@ async def call(
     that follows the button is the driver's way of stopping: the caller gets Cancelled. A call that still waits for
     the limiter is cancelled without having run.
     """
-    async with limiter:
+    async with limiter, _all():
         result = await _finish(fn, args, interrupt)
     if isinstance(result, outcome.Error):
         await trio.lowlevel.checkpoint_if_cancelled()
     return result.unwrap()
+
+
+def _all() -> trio.CapacityLimiter:
+    """The bound that all calls of this trio run share."""
+    try:
+        return _threads.get()
+    except LookupError:
+        _threads.set(made := trio.CapacityLimiter(THREADS))
+        return made
 
 
 async def _finish(

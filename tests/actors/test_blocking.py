@@ -151,3 +151,18 @@ async def test_a_limiter_of_one_serialises_calls():
         for _ in range(20):
             nursery.start_soon(lambda: blocking.call(work, limiter=limiter))
     assert most == [1] * 20
+
+
+async def test_all_calls_together_are_bounded():
+    release, running = threading.Event(), threading.BoundedSemaphore(blocking.THREADS)
+
+    def work():
+        assert running.acquire(blocking=False)
+        assert release.wait(10)
+        running.release()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3 * blocking.THREADS):
+            nursery.start_soon(lambda: blocking.call(work, limiter=trio.CapacityLimiter(1)))
+        await wait_all_tasks_blocked()
+        release.set()

@@ -2,12 +2,19 @@
 
 import argparse
 import os
+import resource
 import sys
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from caraway.daemon import Options
     from caraway.telemetry import Log
+
+MAX_MESSAGE_SIZE = "SPICE_MAX_MESSAGE_SIZE"
+"""Stands above `runtime.flight.max_message_size`, and below --set-runtime and the parameter of a dataset."""
+OPEN_FILES = 65_536
+"""A dataset holds some files open, a client one; where the usual 1,024 is a soft limit, a fleet outgrows it."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -19,16 +26,17 @@ def run(options: argparse.Namespace) -> int:
     from caraway.telemetry import log_to
 
     log = log_to(sys.stderr, verbosity=options.verbosity, env=os.environ)
-    asked = Options(
-        pod_path=options.path,
-        http=options.http,
-        flight=options.flight,
-        metrics=options.metrics,
-        data_dir=options.data_dir,
-        runtime_overrides=tuple(options.set_runtime),
-        verbosity=options.verbosity,
-    )
+    _allow_open_files()
     try:
+        asked = Options(
+            pod_path=options.path,
+            http=options.http,
+            flight=options.flight,
+            metrics=options.metrics,
+            data_dir=options.data_dir,
+            runtime_overrides=(*_of_environment(os.environ), *options.set_runtime),
+            verbosity=options.verbosity,
+        )
         trio.run(_serve, asked, log)
     except (ConfigError, StoreError, OSError) as error:
         log.flush()
@@ -37,6 +45,29 @@ def run(options: argparse.Namespace) -> int:
     finally:
         log.flush()
     return 0
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit as far as the hard one permits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if resource.RLIM_INFINITY != soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _of_environment(env: Mapping[str, str]) -> Iterator[str]:
+    """What the environment sets below `runtime:`; ConfigError."""
+    from caraway.core.size import parse_size
+    from caraway.errors import ConfigError
+
+    size = env.get(MAX_MESSAGE_SIZE)
+    if not size:
+        return
+    try:
+        parse_size(size)
+    except ValueError as error:
+        raise ConfigError(f"{MAX_MESSAGE_SIZE}: {size!r} is not a size such as 512KB or 16MB") from error
+    yield f"flight.max_message_size={size}"
 
 
 async def _serve(options: "Options", log: "Log") -> None:
