@@ -5,6 +5,7 @@
     └▶ None: the queue is full     (leave also takes a waiting one out)
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 
@@ -40,10 +41,9 @@ def arrive(queue: Queue, ticket: Ticket, limits: Limits) -> Queue | None:
 
 def leave(queue: Queue, ticket_id: int) -> Queue:
     """The queue without the ticket, whether it ran or waited."""
-    return Queue(
-        tuple(ticket for ticket in queue.running if ticket.id != ticket_id),
-        tuple(ticket for ticket in queue.waiting if ticket.id != ticket_id),
-    )
+    if any(ticket.id == ticket_id for ticket in queue.running):  # the few: who waits is not looked through
+        return replace(queue, running=tuple(ticket for ticket in queue.running if ticket.id != ticket_id))
+    return replace(queue, waiting=tuple(ticket for ticket in queue.waiting if ticket.id != ticket_id))
 
 
 def grant(queue: Queue, limits: Limits) -> tuple[Queue, tuple[Ticket, ...]]:
@@ -58,16 +58,13 @@ def grant(queue: Queue, limits: Limits) -> tuple[Queue, tuple[Ticket, ...]]:
 
 def _next(queue: Queue, limits: Limits) -> Ticket | None:
     """A waiting suspect goes first and stops all others until it ran alone; else the principal that runs least."""
-    if any(ticket.alone for ticket in queue.running) or not queue.waiting or _free(queue, limits) <= 0:
+    if not queue.waiting or _free(queue, limits) <= 0 or any(ticket.alone for ticket in queue.running):
         return None
     suspect = next((ticket for ticket in queue.waiting if ticket.alone), None)
     if suspect is not None:
         return suspect if not queue.running else None
-    return min(queue.waiting, key=lambda ticket: _runs(queue, ticket.principal))
-
-
-def _runs(queue: Queue, principal: str) -> int:
-    return sum(ticket.principal == principal for ticket in queue.running)
+    runs = Counter(ticket.principal for ticket in queue.running)
+    return min(queue.waiting, key=lambda ticket: runs[ticket.principal])
 
 
 def _free(queue: Queue, limits: Limits) -> float:

@@ -86,10 +86,10 @@ class _Conversation:
         planned = await _thread(session.begin, ask.sql, ask.parameters, running)
         if planned.requests:
             snapshots = await self._resolve(planned.requests)
-            again = await _thread(session.bring, planned, snapshots, running)
+            again = await _thread(session.bring_and_start, ask, planned, snapshots, running)
             if again:
                 await _thread(session.replace, again, await self._resolve(again), running)
-            await _thread(session.start, ask.sql, ask.parameters, planned, running)
+                await _thread(session.start, ask.sql, ask.parameters, planned, running)
         schema = running.started.schema()
         await self._send_schema(schema)
         form, joined = encoder(ask.format, schema, ask.compression), Coalescer()
@@ -114,6 +114,7 @@ class _Conversation:
                 await self._line.flush()
             return (await coming).to_pyarrow()
         except StopAsyncIteration:
+            running.exhausted = True
             return None
         finally:
             coming.cancel()

@@ -61,6 +61,22 @@ def forbid_writes(plan: LogicalPlan) -> None:
         forbid_writes(child)
 
 
+def only_selects(plan: LogicalPlan) -> bool:
+    """Whether the plan gives rows of one table as they are: columns chosen, rows filtered, nothing computed."""
+    node = plan.to_variant()
+    match node:
+        case nodes.TableScan():
+            return True
+        case nodes.Filter() | nodes.SubqueryAlias():
+            pass
+        case nodes.Projection():
+            if not all(isinstance(Expr(column).to_variant(), nodes.Column) for column in node.projections()):
+                return False
+        case _:
+            return False
+    return all(only_selects(child) for child in plan.inputs())
+
+
 def scans_any(plan: LogicalPlan, names: Iterable[str]) -> bool:
     """Whether any of the tables (names `schema.table`) is read, not only mentioned, as DESCRIBE and SHOW COLUMNS do.
 
