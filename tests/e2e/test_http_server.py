@@ -112,10 +112,12 @@ async def test_in_a_full_house_the_longest_idle_makes_room() -> None:
 
 async def test_connections_beyond_the_bound_wait_their_turn() -> None:
     async with running(HttpLimits(connections=2)) as it:
-        first, second, third = [await it.connect() for _ in range(3)]
+        first, second = [await it.connect() for _ in range(2)]
         for busy in (first, second):
             assert (await busy.get("/health")).status == 200
-            await busy.send(b"GET /health HTTP/1.1\r\n")
+            await busy.send(b"POST /v1/sql HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\nsel")
+        await wait_for(lambda: all(each.idle_since is None for each in it.server._connections))
+        third = await it.connect()
         with trio.move_on_after(0.5) as waited:
             await third.get("/health")
         assert waited.cancelled_caught
