@@ -43,6 +43,7 @@ _NOT_FLIGHT = _Meaning(
     "Check that the endpoint is the Arrow Flight port of a Spice runtime (50051 by default), not its HTTP port.",
     transient=False,
 )
+_HTTP1 = _Meaning("UnableToConnectToServer", "{endpoint} does not speak Arrow Flight: {said}.", _NOT_FLIGHT.remedy)
 _RESET = _Meaning(
     "ConnectionReset",
     "{endpoint} closed the connection while it had to {action}: {said}.",
@@ -89,6 +90,7 @@ _BY_STATUS = {
 # How gRPC's core words what went wrong below HTTP/2, always under UNAVAILABLE; the first row that matches counts.
 _BELOW_HTTP2 = (
     (("ssl handshake failed", "certificate_verify_failed", "tsi_", "ssl_error", "hostname verification"), _TLS),
+    (("http1.x", "as the first frame"), _HTTP1),
     (("failed to connect", "dns resolution failed", "connection refused", "no route to host"), _UNREACHABLE),
 )
 

@@ -1,5 +1,6 @@
 """Whether an endpoint can be reached at all, before Flight is tried: names and firewalls fail here, in plain words."""
 
+import os
 from typing import Any
 
 import trio
@@ -36,7 +37,7 @@ async def _attempt(socket: trio.socket.SocketType, address: Any) -> str | None:
         try:
             await socket.connect(address)
         except OSError as error:
-            return error.strerror or str(error)
+            return os.strerror(error.errno) if error.errno else str(error)
         return None
     return f"no answer within {ADDRESS_SECONDS:.0f} s"
 
