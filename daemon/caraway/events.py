@@ -250,6 +250,21 @@ class WorkerStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerDied(Event):
+    """A worker ended by itself: it crashed, or ran out of memory; the query actor starts another."""
+
+    level: ClassVar[Level] = Level.WARN
+    target: ClassVar[str] = "caraway.query"
+    reason: str
+    pid: int
+    last_words: str
+
+    def __str__(self) -> str:
+        said = f": {self.last_words.splitlines()[-1]}" if self.last_words else ""
+        return f"query worker {self.pid} died ({self.reason}){said}"
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFinished(Event):
     """One HTTP request or Flight call; `path` is the route template."""
 

@@ -14,6 +14,8 @@ import trio
 from caraway.events import DaemonStarted, Event, Level
 
 LONGEST_QUEUE = 10_000
+LONGEST_FIELD = 20_000
+"""Characters of one field of a line: a statement may have millions."""
 MOST_REPEATS = 20
 REPEAT_WINDOW = 10.0
 MOST_KEYS = 1_000
@@ -176,7 +178,8 @@ def _plain(value: object) -> object:
     """A value as JSON; a Secret says `***` of itself, as whatever is not plain is told by its `str`."""
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    return _clean(str(value))
+    text = str(value)
+    return _clean(text if len(text) <= LONGEST_FIELD else f"{text[:LONGEST_FIELD]}... ({len(text):,} characters)")
 
 
 def _clean(text: str) -> str:

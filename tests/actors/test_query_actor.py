@@ -11,7 +11,7 @@ import trio
 
 from caraway.config.model import QueryLimits
 from caraway.errors import QueryError, QueryFailure
-from caraway.events import QueryFinished, WorkerStarted, WorkerStopped
+from caraway.events import QueryFinished, WorkerDied, WorkerStarted, WorkerStopped
 from caraway.model import ArrowFiles, FlightMessage, Principal, Query
 from caraway.query.actor import WAITING_PER_RUNNING, QueryActor
 from caraway.query.protocol import ProtocolError
@@ -289,6 +289,13 @@ async def test_workers_report_their_lives(autojump_clock):
     assert kinds == [WorkerStarted, WorkerStopped, WorkerStarted, WorkerStopped]
     assert [event.reason for event in rig.events if isinstance(event, WorkerStopped)] == ["killed", "shutdown"]
     assert next(event.seconds for event in rig.events if isinstance(event, WorkerStarted)) == 0.5
+
+
+async def test_a_worker_that_dies_of_itself_is_told_with_its_last_words(autojump_clock, rig):
+    with pytest.raises(QueryError):
+        await rig.rows("crash")
+    died = [event for event in rig.events if isinstance(event, WorkerDied)]
+    assert [(event.reason, event.last_words) for event in died] == [("crashed", "what it said last")] * 2
 
 
 @pytest.mark.parametrize("sql", ["late 9", "read t", "catalog", "slow 3", "stuck"])

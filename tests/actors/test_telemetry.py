@@ -15,6 +15,7 @@ import trio.testing
 from caraway.events import ChildCrashed, DaemonStarted, Event, Level, QueryFinished, RefreshFailed, ServerListening
 from caraway.model import Secret
 from caraway.telemetry import (
+    LONGEST_FIELD,
     LONGEST_QUEUE,
     Line,
     Log,
@@ -248,3 +249,10 @@ def test_a_closed_pipe_ends_the_log_and_nothing_else():
         made.take(LISTENING)
         made.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), write)
+
+
+def test_a_field_of_any_length_is_a_line_of_bounded_length():
+    event = QueryFinished("select " + "x" * 10_000_000, "http", "public", 0, 1.0)
+    text = render_json(Line(AT, event, event.level))
+    assert len(text) < LONGEST_FIELD + 1000
+    assert "(10,000,007 characters)" in text

@@ -86,6 +86,8 @@ class FakeWorker:
         self.dead = trio.Event()
         self.pid = FakeWorker.lives
 
+    last_words = "what it said last"
+
     @property
     def death(self) -> Death:
         return self._death

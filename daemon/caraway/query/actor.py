@@ -15,7 +15,7 @@ from caraway.core import admission
 from caraway.core.admission import Queue, Ticket
 from caraway.core.casualties import Casualty, Death, Verdict, restart_delay, verdict
 from caraway.errors import QueryError, QueryFailure
-from caraway.events import QueryFinished, WorkerStarted, WorkerStopped
+from caraway.events import QueryFinished, WorkerDied, WorkerStarted, WorkerStopped
 from caraway.latest import Latest
 from caraway.model import FlightMessage, Query, ResultFormat
 from caraway.ports import Emit, Tables
@@ -110,6 +110,8 @@ class QueryActor:
             self._workers.publish(tuple(other for other in self._workers.value if other is not worker))
             reason = worker.death.value if worker.dead.is_set() else Death.SHUTDOWN.value
             self._emit(WorkerStopped(worker.pid, reason))
+            if worker.dead.is_set() and worker.death in {Death.CRASHED, Death.MEMORY}:
+                self._emit(WorkerDied(reason, worker.pid, worker.last_words))
 
     def _process(self) -> Worker:
         directory = private_directory(self._limits.temp_directory)

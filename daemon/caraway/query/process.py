@@ -60,6 +60,11 @@ class Worker(Protocol):
     @property
     def death(self) -> Death: ...
 
+    @property
+    def last_words(self) -> str:
+        """The end of what it wrote to standard error."""
+        ...
+
     async def run(self) -> None:
         """From start to death; cancelling it kills."""
         ...
@@ -110,7 +115,6 @@ class WorkerProcess:
 
     @property
     def last_words(self) -> str:
-        """The end of what it wrote to standard error."""
         return self._last_words.decode(errors="replace").strip()
 
     async def run(self) -> None:
