@@ -116,11 +116,11 @@ async def test_attempts_are_bounded(client, server, failure):
 
 
 @pytest.mark.parametrize("code", [CODE.INVALID_ARGUMENT, CODE.NOT_FOUND, CODE.PERMISSION_DENIED, CODE.UNIMPLEMENTED])
-async def test_what_can_not_succeed_is_not_tried_again(client, server, code):
+async def test_a_refusal_is_not_tried_again_at_once(client, server, code):
     server.script["GetFlightInfo"] = [Abort(code, "no such table")]
     with pytest.raises(SourceError, match="no such table") as caught:
         await read(client)
-    assert not caught.value.transient
+    assert caught.value.retry_after == 30.0
     assert server.calls["GetFlightInfo"] == 1
 
 

@@ -149,7 +149,7 @@ async def test_an_unknown_table_is_named(bench):
     source = await bench.open(bench.url)
     with pytest.raises(SourceError, match=r'schema of "local".*not found') as caught:
         await source.schema()
-    assert (caught.value.code, caught.value.transient) == ("UnableToGetSchema", False)
+    assert (caught.value.code, caught.value.transient, caught.value.retry_after) == ("UnableToGetSchema", True, 30.0)
     await source.aclose()
 
 

@@ -63,7 +63,7 @@ def test_jitter_stays_in_its_bounds():
     ("status", "message", "code", "transient", "remedy"),
     [
         ("UNAUTHENTICATED", "invalid credentials", "Unauthorized", True, "runtime.auth.api-key.keys"),
-        ("PERMISSION_DENIED", "no", "PermissionDenied", False, "API key"),
+        ("PERMISSION_DENIED", "no", "PermissionDenied", True, "API key"),
         ("RESOURCE_EXHAUSTED", "CLIENT: Received message larger than max (5 vs. 4)", "MessageSizeExceeded", False, "max_message_size"),  # noqa: E501
         ("RESOURCE_EXHAUSTED", "memory pool exhausted", "UnableToQuery", True, "tried again"),
         ("UNAVAILABLE", "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Ssl handshake failed: CERTIFICATE_VERIFY_FAILED", "UnableToConnectToServer", True, "spiceai_tls_ca_certificate_file"),  # noqa: E501
@@ -72,9 +72,9 @@ def test_jitter_stays_in_its_bounds():
         ("UNAVAILABLE", "Socket closed", "ConnectionReset", True, "proxies"),
         ("UNAVAILABLE", "initial data of dataset x is loading", "ServiceUnavailable", True, "health"),
         ("UNKNOWN", "transport error", "ConnectionReset", True, "proxies"),
-        ("INVALID_ARGUMENT", "table 'x' not found", "UnableToQuery", False, "table exists"),
-        ("NOT_FOUND", "Table not found", "UnableToQuery", False, "table exists"),
-        ("UNIMPLEMENTED", "", "UnableToQuery", False, "50051"),
+        ("INVALID_ARGUMENT", "table 'x' not found", "UnableToQuery", True, "table exists"),
+        ("NOT_FOUND", "Table not found", "UnableToQuery", True, "table exists"),
+        ("UNIMPLEMENTED", "", "UnableToQuery", True, "50051"),
         ("INTERNAL", "worker panicked", "UnableToQuery", True, "log"),
         ("DATA_LOSS", "", "UnableToQuery", True, "log"),
     ],

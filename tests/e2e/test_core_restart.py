@@ -87,3 +87,37 @@ def test_edge_answers_while_the_core_is_killed(tmp_path):
             assert edge.scalar(gap) == 0
             assert edge.stop() == 0
         assert core.stop() == 0
+
+
+LATE_CORE = """
+version: v2
+kind: Spicepod
+name: core
+datasets:
+  - from: file:{file}
+    name: late
+    acceleration: {{engine: arrow, refresh_check_interval: 500ms}}
+"""
+LATE_EDGE = """
+version: v2
+kind: Spicepod
+name: edge
+datasets:
+  - from: spice.ai:http://{flight}
+    name: late
+    acceleration: {{engine: arrow}}
+"""
+
+
+def test_a_table_that_the_core_gets_later_reaches_an_edge_without_a_schedule(tmp_path):
+    core = Node(tmp_path / "core", LATE_CORE.format(file=tmp_path / "late.csv"))
+    with running(core):
+        edge = Node(tmp_path / "edge", LATE_EDGE.format(flight=core.endpoints["flight"]))
+        with running(edge):
+            error = wait_for(lambda: edge.dataset("late").get("error"), "an error")
+            assert "not found" in error["message"]
+            assert edge.dataset("late")["next_refresh"] is not None
+            (tmp_path / "late.csv").write_text("a\n1\n")
+            core.wait_ready()
+            wait_for(lambda: edge.dataset("late")["status"] == "Ready", "the edge looks again", 60)
+            assert edge.scalar("select a from late") == 1

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from caraway.core.flight_retry import Failure, is_reset
 from caraway.errors import SourceError
 
-KEY_RECHECK_SECONDS = 30.0
-"""Pause before a refused key is tried again: it may be rotated at either end without a restart."""
+RECHECK_SECONDS = 30.0
+"""Least pause after a refusal: keys are rotated, rights granted and tables added at the upstream without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ _UNAUTHORIZED = _Meaning(
     "{endpoint} did not accept the API key: {said}.",
     "Check `spiceai_api_key` for a wrong, expired or foreign key. Self-hosted: it must be one of the upstream's "
     "`runtime.auth.api-key.keys`. Cloud: create a new key in the Console and store it.",
-    retry_after=KEY_RECHECK_SECONDS,
+    retry_after=RECHECK_SECONDS,
 )
 _FORBIDDEN = _Meaning(
     "PermissionDenied",
     "{endpoint} does not permit to {action}: {said}.",
     "Use an API key that has the right, or grant it at the upstream.",
-    transient=False,
+    retry_after=RECHECK_SECONDS,
 )
 _TOO_LARGE = _Meaning(
     "MessageSizeExceeded",
@@ -41,7 +41,7 @@ _NOT_FLIGHT = _Meaning(
     "UnableToQuery",
     "{endpoint} can't {action}: {said}.",
     "Check that the endpoint is the Arrow Flight port of a Spice runtime (50051 by default), not its HTTP port.",
-    transient=False,
+    retry_after=RECHECK_SECONDS,
 )
 _HTTP1 = _Meaning("UnableToConnectToServer", "{endpoint} does not speak Arrow Flight: {said}.", _NOT_FLIGHT.remedy)
 _RESET = _Meaning(
@@ -69,7 +69,7 @@ _REFUSED = _Meaning(
     "UnableToQuery",
     "{endpoint} could not {action}: {said}.",
     "Check at the upstream that the table exists and that it answers the same query.",
-    transient=False,
+    retry_after=RECHECK_SECONDS,
 )
 _FAILED = _Meaning("UnableToQuery", _REFUSED.what, "It is tried again. If it stays so, look at the upstream's log.")
 

@@ -60,6 +60,7 @@ class SpiceSource:
                 f"The upstream does not tell the schema of {self._name}: {error.message}",
                 remedy=error.remedy,
                 transient=error.transient,
+                retry_after=error.retry_after,
                 code="UnableToGetSchema",
             ) from error
 
