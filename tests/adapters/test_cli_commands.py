@@ -234,7 +234,27 @@ def test_refresh_waits_for_failure(server, caraway):
     broken = detail(status="Error", failures=3, error={"message": "core is away.", "remedy": "Start it."})
     server.routes["GET /v1/datasets/orders"] = states(detail(status="Error", failures=2), broken)
     code, _, err = caraway("refresh", "orders", "--wait")
-    assert (code, err) == (1, "core is away. Start it.\n")
+    assert (code, err) == (1, "core is away. Start it. No attempt follows.\n")
+
+
+def test_refresh_says_that_attempts_go_on(server, caraway):
+    server.routes[REFRESH] = 201, {"message": "triggered"}
+    broken = detail(status="Error", failures=1, error={"message": "core is away."}, next_refresh="2026-01-31T12:00:00Z")
+    server.routes["GET /v1/datasets/orders"] = states(detail(), broken)
+    code, _, err = caraway("refresh", "orders", "--wait")
+    assert (code, err) == (1, "core is away. The next attempt is at 2026-01-31T12:00:00Z.\n")
+
+
+def test_refresh_waits_for_its_own_run_and_not_for_one_that_was_there(server, caraway):
+    server.routes[REFRESH] = 201, {"message": "triggered"}
+    server.routes["GET /v1/datasets/orders"] = states(
+        detail(status="Refreshing", last_refresh="1"),
+        detail(status="Refreshing", last_refresh="2", rows=1),
+        detail(status="Ready", last_refresh="3", rows=2),
+    )
+    code, out, _ = caraway("refresh", "orders", "--wait")
+    assert code == 0
+    assert "Loaded: orders has 2 rows." in out
 
 
 def test_refresh_of_an_unknown_dataset(server, caraway):

@@ -12,6 +12,7 @@ from caraway.cli.errors import CliError
 from caraway.cli.output import console, plain, print_json
 
 POLL_SECONDS = 0.2
+REFRESHING = "Refreshing"
 OVERRIDES = ("refresh_sql", "refresh_mode", "refresh_jitter_max")
 
 
@@ -28,6 +29,8 @@ def refresh(options: argparse.Namespace) -> int:
             return 0
         _say(options, str(answer["message"]))
         after = _followed(client, path, before, options)
+        if before["status"] == after["status"] == REFRESHING:  # the end of a run that was there before; ours follows it
+            before, after = after, _followed(client, path, after, options)
     if options.json:
         print_json(after)
     return _outcome(after, before, options)
@@ -83,4 +86,6 @@ def _outcome(after: Mapping[str, Any], before: Mapping[str, Any], options: argpa
         _say(options, f"Loaded: {options.dataset} has {after['rows'] or 0:,} rows.")
         return 0
     error = after.get("error") or {}
-    raise CliError(plain(" ".join(filter(None, (str(error.get("message", "It failed.")), error.get("remedy"))))))
+    again = f"The next attempt is at {after['next_refresh']}." if after.get("next_refresh") else "No attempt follows."
+    words = (str(error.get("message", "It failed.")), error.get("remedy"), again)
+    raise CliError(plain(" ".join(filter(None, words))))
