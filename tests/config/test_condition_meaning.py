@@ -113,7 +113,7 @@ def rows_by_predicate(context: SessionContext, predicate: Predicate) -> set[int]
     return kept & rows_by_engine(context, " AND ".join(f"({text})" for text in texts) or "true")
 
 
-@fuzz(100)
+@fuzz(70)
 @given(condition=CONDITIONS)
 def test_the_same_rows_come_either_way(context: SessionContext, condition: str) -> None:
     predicate = parse_refresh_sql(f"SELECT * FROM t WHERE {condition}", "t").predicate

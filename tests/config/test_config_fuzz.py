@@ -43,9 +43,9 @@ def loads_or_config_error(path: Path, text: str | bytes) -> bool:
     return not found.problems
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "spicepod.yaml"
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pod") / "spicepod.yaml"
 
 
 @fuzz(50)
@@ -79,7 +79,7 @@ def seen(node: yaml.Node | None) -> object:
     return node.tag, node.start_mark.line, node.start_mark.column, pairs
 
 
-@fuzz(150)
+@fuzz(80)
 @given(text=st.builds("{}{}".format, st.sampled_from(["", "- ", "a: ", "a:\n ", "? "]), PUNCTUATION))
 @example(FULL)
 def test_the_fast_parser_reads_what_the_slow_one_reads(text: str) -> None:
@@ -157,7 +157,7 @@ def test_the_full_pod_loads(file: Path) -> None:
     assert loads_or_config_error(file, FULL)
 
 
-@fuzz(100)
+@fuzz(70)
 @given(path=st.sampled_from(PATHS), value=SCALARS | TREES)
 def test_an_odd_value_in_any_place_of_a_good_pod(file: Path, path: tuple[object, ...], value: object) -> None:
     def change(parent: dict[object, object], key: object) -> None:

@@ -244,7 +244,7 @@ VOCABULARY = """
 WORDS = st.sampled_from(VOCABULARY.split())
 
 
-@fuzz(150)
+@fuzz(80)
 @given(st.lists(WORDS, max_size=25).map(" ".join) | st.text(max_size=40))
 def test_any_text_is_a_predicate_or_a_config_error(tail: str) -> None:
     for sql in (tail, f"SELECT * FROM t WHERE {tail}"):

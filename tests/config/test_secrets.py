@@ -144,7 +144,7 @@ def test_a_broken_line_is_named_and_not_quoted(text: str, line: int) -> None:
     assert str(caught.value) == f"/pod/.env:{line}: this line is not KEY=VALUE"
 
 
-@fuzz(50)
+@fuzz(25)
 @given(st.text())
 def test_any_dotenv_text_is_values_or_a_config_error(text: str) -> None:
     try:
@@ -154,7 +154,7 @@ def test_any_dotenv_text_is_values_or_a_config_error(text: str) -> None:
     assert all(key for key in values)
 
 
-@fuzz(50)
+@fuzz(25)
 @given(st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text().filter(lambda text: "\0" not in text)))
 def test_quoted_values_survive(values: dict[str, str]) -> None:
     quoted = {key: value.replace("\\", "\\\\").replace('"', '\\"') for key, value in values.items()}

@@ -56,16 +56,19 @@ def pod_with(path: str) -> str:
     return json.dumps(document)
 
 
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pod") / "spicepod.yaml"
+
+
 @pytest.mark.parametrize("path", [path for path in DOCUMENTED if ".params." not in path])
-def test_the_loader_knows_each_key(tmp_path: Path, path: str) -> None:
-    file = tmp_path / "spicepod.yaml"
+def test_the_loader_knows_each_key(file: Path, path: str) -> None:
     file.write_text(pod_with(path), encoding="utf-8")
     found = report(file)
     assert not [text for text in (*map(str, found.problems), *found.warnings) if "unknown key" in text]
 
 
-def test_an_unknown_key_would_be_found(tmp_path: Path) -> None:
-    file = tmp_path / "spicepod.yaml"
+def test_an_unknown_key_would_be_found(file: Path) -> None:
     file.write_text(pod_with("datasets[].acceleration.refresh_sq"), encoding="utf-8")
     assert "unknown key" in str(report(file).problems)
 
@@ -111,10 +114,9 @@ ENGINE_PARAMS = [path.rpartition(".")[2] for path in DOCUMENTED if path.startswi
 
 
 @pytest.mark.parametrize("key", ENGINE_PARAMS)
-def test_the_engines_know_each_parameter(tmp_path: Path, key: str) -> None:
+def test_the_engines_know_each_parameter(file: Path, key: str) -> None:
     engine = key.split("_")[0] if key.startswith(("sqlite", "parquet")) else "arrow"
     params = {key: "1"}
     dataset = {"from": "synthetic:orders", "name": "t", "acceleration": {"engine": engine, "params": params}}
-    file = tmp_path / "spicepod.yaml"
     file.write_text(json.dumps({"version": "v2", "kind": "Spicepod", "name": "a", "datasets": [dataset]}))
     assert "does not know" not in str(report(file).problems)
