@@ -221,6 +221,31 @@ async def test_removed_rows_are_deleted_once_nobody_reads_them(tmp_path: Path) -
     await store.aclose()
 
 
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+async def test_upserts_deletes_and_refreshes_do_not_let_the_file_grow(tmp_path: Path) -> None:
+    """Space is used again: at most twice the data, and what a commit needs beside it."""
+    rows = pa.record_batch({"id": pa.array(range(20_000)), "text": [f"{n:0100}" for n in range(20_000)]})
+    store = await opened(spec(tmp_path, primary_key=("id",), on_conflict=OnConflict.UPSERT), rows.schema)
+    sizes = []
+    for number in range(12):
+        await store.commit([Append(rows)], Cursor(str(number)))
+        await store.commit([Delete(rows.slice(number * 1000, 5000))], None)
+        await store.maintain()
+        async with store.stage(replace=True) as staging:
+            await staging.append(rows)
+            await staging.commit(None)
+        await store.maintain()
+        sizes.append(size_of(tmp_path))
+    assert store.snapshot.value is not None
+    assert store.snapshot.value.rows == 20_000
+    assert max(sizes[4:]) <= 1.1 * max(sizes[:4])
+    await store.aclose()
+    assert size_of(tmp_path) <= 3 * rows.nbytes
+
+
 async def test_leftovers_of_a_crash_are_dropped(tmp_path: Path) -> None:
     store = await opened(spec(tmp_path))
     await store.commit([Append(batch(1))], None)
