@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import shutil
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +14,7 @@ from caraway.core.predicate import And, Compare, In, Like, Literal, Not, Or
 from caraway.errors import QueryError, QueryFailure
 from caraway.model import ScanRequest, ViewInfo
 from caraway.query.settings import WorkerSettings
-from caraway.query.worker.engine import Engine, Running, is_still
+from caraway.query.worker.engine import IDLE, Engine, Running, is_still
 from caraway.query.worker.failures import query_error
 from support.query_tables import FileTables, arrow_files, parquet_files, snapshot
 
@@ -369,6 +370,24 @@ def test_a_new_snapshot_replaces_a_cached_one(worker, tmp_path):
     worker.tables.data["orders"] = arrow_files(tmp_path, rows(11), "last")
     assert worker.rows("select count(*) as n from orders") == [{"n": 11}]
     assert len(list(tmp_path.glob("parts-*"))) == len(links) - 1
+
+
+def test_what_no_query_used_for_a_while_is_closed(worker, tmp_path):
+    worker.rows("select count(*) from sales.items")
+    assert list(tmp_path.glob("parts-*"))
+    worker.engine.tidy(now=time.monotonic())
+    assert list(tmp_path.glob("parts-*"))
+    worker.engine.tidy(now=time.monotonic() + 2 * IDLE)
+    assert not list(tmp_path.glob("parts-*"))
+    assert worker.rows("select count(*) as n from sales.items") == [{"n": 47}]
+
+
+def test_spilling_and_cached_footers_are_bounded(worker, tmp_path):
+    sql = "select value from information_schema.df_settings where name = 'datafusion.runtime.{}'"
+    [limit] = worker.rows(sql.format("max_temp_directory_size"))
+    number, unit = float(limit["value"][:-1]), limit["value"][-1]
+    assert 0 < number * 1024 ** " KMG".index(unit) <= shutil.disk_usage(tmp_path).total / 2
+    assert worker.rows(sql.format("metadata_cache_limit")) == [{"value": "8M"}]
 
 
 def test_a_column_that_a_partial_answer_lacks_is_null(worker, tmp_path):

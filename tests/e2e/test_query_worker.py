@@ -169,7 +169,21 @@ async def test_memory_that_the_engine_does_not_count_is_refused_by_the_kernel(tm
 async def test_a_sort_larger_than_its_memory_spills(tmp_path):
     async with engine(tmp_path, rows=400_000, memory_limit=48 * 1024**2) as (actor, _):
         sql = "select max(r) as n from (select row_number() over (order by repeat(b, 30), a) as r from t)"
-        assert await rows(actor, sql) == [{"n": 400_000}]
+
+        async def wait_spilled():
+            while not list((tmp_path / "spill").glob("caraway-worker-*/.tmp*")):  # noqa: ASYNC110 - of another process
+                await trio.sleep(0.01)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_spilled)
+            assert await rows(actor, sql) == [{"n": 400_000}]
+
+
+async def test_the_socket_is_found_however_long_the_path_of_the_temp_directory(tmp_path):
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    async with engine(tmp_path, temp_directory=deep) as (actor, _):
+        assert await rows(actor, "select 1 as n") == [{"n": 1}]
+    assert list(deep.iterdir()) == []
 
 
 async def test_shutdown_leaves_no_process(tmp_path):

@@ -21,13 +21,14 @@ START_TIMEOUT = 30.0
 T = TypeVar("T")
 
 _PREFIX = "caraway-worker-"
+_LONGEST_SOCKET = 107
 _ENVIRONMENT = {
     # Without this mimalloc commits an arena of 1 GiB at once, which RLIMIT_DATA counts: 1232 against 88 MB when idle.
     "MIMALLOC_ARENA_EAGER_COMMIT": "0",
     "MALLOC_ARENA_MAX": "2",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-_INHERITED = frozenset({"HOME", "LANG", "PATH", "TMPDIR", "TZ", "TZDIR", "VIRTUAL_ENV"})
+_INHERITED = frozenset({"HOME", "LANG", "PATH", "TZ", "TZDIR", "VIRTUAL_ENV"})
 _INHERITED_PREFIXES = ("LC_", "LD_", "PYTHON", "RUST_", "TOKIO_")
 _STDERR_KEPT = 4096
 
@@ -139,7 +140,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**_inherited(), **_ENVIRONMENT},
+            env={**_inherited(), **_ENVIRONMENT, "TMPDIR": os.fspath(self._settings.directory)},
             cwd=self._settings.directory,
         )
 
@@ -171,7 +172,12 @@ class WorkerProcess:
         return Death.MEMORY if returncode == -signal.SIGKILL or refused else Death.CRASHED
 
     async def connect(self) -> Line:
-        return SocketLine(await trio.open_unix_socket(self._settings.socket))
+        return SocketLine(await trio.open_unix_socket(self._reachable()))
+
+    def _reachable(self) -> Path:
+        """The socket by a name that fits into a socket address."""
+        socket = self._settings.socket
+        return socket if len(os.fsencode(socket)) <= _LONGEST_SOCKET else Path(f"/proc/{self.pid}/cwd", socket.name)
 
     def kill(self, death: Death) -> None:
         if self._death is None and not self.dead.is_set():
@@ -194,7 +200,7 @@ def _piped(pipe: T | None) -> T:
 
 
 def private_directory(parent: Path | None) -> Path:
-    """A fresh directory that only this user can enter, short enough for a socket's name."""
+    """A fresh directory that only this user can enter."""
     base = parent if parent is not None else Path(tempfile.gettempdir())
     base.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))

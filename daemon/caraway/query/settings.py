@@ -5,8 +5,8 @@ from pathlib import Path
 
 from caraway.config.model import QueryLimits
 
-BASE_MEMORY = 256 * 1024**2
-"""What the interpreter, its libraries and their threads may take beside the pool."""
+BASE_MEMORY = 384 * 1024**2
+"""What the interpreter, its libraries and their threads, whose stacks count as a whole, may take beside the pool."""
 SLACK = 1.25
 """DataFusion does not account for every byte; beyond the pool by this factor the kernel ends it."""
 

@@ -10,16 +10,22 @@ import resource
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caraway.query import wire
 from caraway.query.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from caraway.query.worker.engine import Engine
 
 OOM_SCORE = 800
 """Of at most 1000: when the machine runs out of memory, the kernel takes the worker before the daemon."""
 
 BACKLOG = 4096
 """A connection beyond it is refused, which the daemon would take for a dead worker; it admits no more at a time."""
+TIDY_EVERY = 15.0
 SEND_BUFFER = 2**22
 """Bytes; the kernel grants what net.core.wmem_max allows."""
 
@@ -59,15 +65,22 @@ async def _serve(settings: WorkerSettings) -> None:
     running: set[asyncio.Task[None]] = set()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.setblocking(False)
-        listener.bind(os.fspath(settings.socket))
+        listener.bind(settings.socket.name)  # in the working directory, whose path may be longer than a socket's
         listener.listen(BACKLOG)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
+        running.add(loop.create_task(_tidy(engine)))
         while True:
             connection, _ = await loop.sock_accept(listener)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             running.add(task := loop.create_task(serve(engine, connection)))
             task.add_done_callback(running.discard)
+
+
+async def _tidy(engine: "Engine") -> None:
+    while True:
+        await asyncio.sleep(TIDY_EVERY)
+        engine.tidy(time.monotonic())
 
 
 if __name__ == "__main__":

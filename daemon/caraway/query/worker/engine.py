@@ -1,6 +1,8 @@
 """DataFusion as the worker uses it: sessions with one memory pool, two plannings a query, a proof that one stopped."""
 
 import re
+import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
@@ -27,6 +29,12 @@ _OPTIONS = {
 }
 BATCH, SCAN_BATCH = 8192, 32768
 FEW_ROWS = 262_144
+MOST_SPILL = 100 * 1024**3
+"""One query spills at most so many bytes, and at most half of what is free."""
+FOOTERS = "8M"
+"""Of Parquet footers, for each session: the engine's default of 50M times the sessions would be a leak."""
+IDLE = 60.0
+"""Seconds after which what no query used is let go."""
 _STOPS_EARLY = re.compile("limit|fetch|lim=|topk", re.IGNORECASE)
 
 
@@ -195,6 +203,10 @@ def _context(runtime: RuntimeEnvBuilder, settings: WorkerSettings) -> tuple[Sess
         .with_target_partitions(settings.partitions)
     )
     context, space = SessionContext(config, runtime), Namespace()
+    spill = min(shutil.disk_usage(settings.directory).free // 2, MOST_SPILL)
+    # This forgets any other directory than TMPDIR (datafusion 55), which is the worker's own.
+    context.sql(f"SET datafusion.runtime.max_temp_directory_size = '{spill // 1024}K'")
+    context.sql(f"SET datafusion.runtime.metadata_cache_limit = '{FOOTERS}'")
     context.register_catalog_provider(CATALOG, space)
     return context, space
 
@@ -244,11 +256,9 @@ class Engine:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._runtime = (
-            RuntimeEnvBuilder().with_disk_manager_specified(settings.directory).with_fair_spill_pool(settings.pool)
-        )
+        self._runtime = RuntimeEnvBuilder().with_disk_manager_os().with_fair_spill_pool(settings.pool)
         self._tables = Tables(SessionContext(), settings.directory, settings.partitions)
-        self._idle: list[Session] = []
+        self._idle: list[tuple[float, Session]] = []
         self._names = Names(version=-1)
 
     @property
@@ -257,13 +267,20 @@ class Engine:
 
     def take(self) -> Session:
         """A session for one query."""
-        session = self._idle.pop() if self._idle else Session(self._runtime, self._settings, self._tables)
+        session = self._idle.pop()[1] if self._idle else Session(self._runtime, self._settings, self._tables)
         session.names = self._names
         return session
 
     def give_back(self, session: Session) -> None:
         session.rest()
-        self._idle.append(session)
+        self._idle.append((time.monotonic(), session))
+
+    def tidy(self, now: float) -> None:
+        """Let go of tables and sessions that were idle for a while; one session stays warm."""
+        since = now - IDLE
+        self._tables.forget(since)
+        self._idle = [entry for entry in self._idle[:-1] if entry[0] >= since] + self._idle[-1:]
+        pa.default_memory_pool().release_unused()
 
     def adopt(self, names: Names) -> None:
         """Use a catalog that a session took in, unless a newer one came meanwhile."""

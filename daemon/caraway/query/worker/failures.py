@@ -17,6 +17,7 @@ _BACKTRACE = re.compile(r"\n\nbacktrace:.*", re.DOTALL)
 _FULL = (
     "Resources exhausted",
     "No space left on device",
+    "used disk space during the spilling process",
     "memory allocation of",
     "Cannot allocate memory",
     "MemoryError",

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ class Tables:
         self._directory = directory
         self._partitions = partitions
         self._opened: dict[str, Opened] = {}
+        self._used: dict[str, float] = {}
 
     def open(self, request: ScanRequest, snapshot: Snapshot, schema: pa.Schema) -> Opened:
         """The rows of a snapshot under the table's own columns, in their order and types."""
@@ -74,12 +76,19 @@ class Tables:
         if opened is None or opened.data != snapshot.data or opened.schema != schema:
             opened = self._files(snapshot.data, schema)
             self._opened[request.table] = opened
+        self._used[request.table] = time.monotonic()
         return opened
+
+    def forget(self, since: float) -> None:
+        """Close what no query used since then; what still runs keeps its own."""
+        for name in [name for name, used in self._used.items() if used < since]:
+            self._used.pop(name, None)
+            self._opened.pop(name, None)
 
     def keep(self, names: Iterable[str]) -> None:
         """Forget tables that are no longer in the catalog."""
         for name in set(self._opened).difference(names):
-            del self._opened[name]
+            self._opened.pop(name, None)
 
     def _files(self, data: ArrowFiles | ParquetFiles, schema: pa.Schema) -> Opened:
         links = None
