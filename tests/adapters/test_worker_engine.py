@@ -15,7 +15,7 @@ from caraway.errors import QueryError, QueryFailure
 from caraway.model import ScanRequest, ViewInfo
 from caraway.query.settings import WorkerSettings
 from caraway.query.worker.engine import IDLE, Engine, Running, is_still
-from caraway.query.worker.failures import query_error
+from caraway.query.worker.failures import is_fatal, query_error
 from support.query_tables import FileTables, arrow_files, parquet_files, snapshot
 
 SCHEMA = pa.schema(
@@ -370,6 +370,20 @@ def test_a_new_snapshot_replaces_a_cached_one(worker, tmp_path):
     worker.tables.data["orders"] = arrow_files(tmp_path, rows(11), "last")
     assert worker.rows("select count(*) as n from orders") == [{"n": 11}]
     assert len(list(tmp_path.glob("parts-*"))) == len(links) - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "fatal"),
+    [
+        ("OS can't spawn worker thread: Resource temporarily unavailable (os error 11)", True),
+        ("called `Result::unwrap()` on an `Err` value: PoisonError { .. }", True),
+        ("index out of bounds", False),
+    ],
+)
+def test_a_panic_that_leaves_the_engine_unusable(text, fatal):
+    panic = type("PanicException", (BaseException,), {})
+    assert is_fatal(panic(text)) is fatal
+    assert not is_fatal(ValueError(text))
 
 
 def test_what_no_query_used_for_a_while_is_closed(worker, tmp_path):

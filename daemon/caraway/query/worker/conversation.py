@@ -1,9 +1,11 @@
 """One connection, one query: plan, have its tables resolved, run, stream, and prove that it stopped."""
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pyarrow as pa
 
@@ -21,7 +23,7 @@ from caraway.query.protocol import (
     Work,
 )
 from caraway.query.worker.engine import Engine, Running, Session, is_still
-from caraway.query.worker.failures import query_error
+from caraway.query.worker.failures import is_fatal, query_error
 from caraway.query.worker.line import Line
 from caraway.query.worker.results import Coalescer, Encoder, encoder, schema_message
 
@@ -60,6 +62,8 @@ class _Conversation:
         except (asyncio.CancelledError, ConnectionError):
             raise
         except BaseException as error:  # noqa: BLE001 - a request's border; the binding raises bare and panic exceptions
+            if is_fatal(error):
+                _die(error)
             failure = query_error(error)
             await self._line.send(Failed(failure.failure, failure.message))
             await self._line.flush()
@@ -144,6 +148,14 @@ async def _thread(fn: Callable[..., T], *args: object) -> T:
         await asyncio.wait([work])
         work.exception()
         raise
+
+
+def _die(error: BaseException) -> NoReturn:
+    """End the process; its queries are run again. The words tell the daemon when it was for want of memory."""
+    lacked = "memory allocation of a thread failed: " if "spawn" in str(error) else ""
+    sys.stderr.write(f"{lacked}{error}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 async def _stopped(running: Running) -> None:

@@ -22,6 +22,15 @@ _FULL = (
     "Cannot allocate memory",
     "MemoryError",
 )
+_FATAL = (
+    "can't spawn worker thread",
+    "PoisonError",
+)
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether a panic left the engine unusable: no thread to be had, or a lock that an earlier panic held."""
+    return type(error).__name__ == "PanicException" and any(sign in str(error) for sign in _FATAL)
 
 
 def query_error(error: BaseException) -> QueryError:
