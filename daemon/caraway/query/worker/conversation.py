@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn, TypeVar
 
@@ -87,10 +88,11 @@ class _Conversation:
                 await self._rows(ask, session, running)
 
     async def _rows(self, ask: Ask, session: Session, running: Running) -> None:
-        planned = await _thread(session.begin, ask.sql, ask.parameters, running)
+        planned = await self._step(ask, session.begin, ask.sql, ask.parameters, running)
         if planned.requests:
             snapshots = await self._resolve(planned.requests)
-            again = await _thread(session.bring_and_start, ask, planned, snapshots, running)
+            step = self._step if session.holds(planned, snapshots) else _in_thread
+            again = await step(ask, session.bring_and_start, ask, planned, snapshots, running)
             if again:
                 await _thread(session.replace, again, await self._resolve(again), running)
                 await _thread(session.start, ask.sql, ask.parameters, planned, running)
@@ -127,6 +129,13 @@ class _Conversation:
         if (rest := joined.flush()) is not None:
             await self._send_all(form.batch(rest))
 
+    async def _step(self, ask: Ask, fn: Callable[..., T], *args: object) -> T:
+        """In place if that was quick the last time, else in a thread."""
+        pace, name, began = self._engine.pace, fn.__name__, time.monotonic()
+        done = fn(*args) if pace.is_quick(name, ask.sql) else await _thread(fn, *args)
+        pace.took(name, ask.sql, time.monotonic() - began)
+        return done
+
     async def _resolve(self, scans: tuple[ScanRequest, ...]) -> tuple[Snapshot, ...]:
         await self._line.send(Resolve(scans))
         return (await self._line.next(GiveSnapshots)).snapshots
@@ -137,6 +146,10 @@ class _Conversation:
     async def _send_all(self, chunks: Iterable[Chunk]) -> None:
         for chunk in chunks:
             await self._line.send(chunk)
+
+
+async def _in_thread(_: Ask, fn: Callable[..., T], *args: object) -> T:
+    return await _thread(fn, *args)
 
 
 async def _thread(fn: Callable[..., T], *args: object) -> T:

@@ -17,6 +17,7 @@ from caraway.query.protocol import Ask
 from caraway.query.settings import WorkerSettings
 from caraway.query.worker import catalog as names_of
 from caraway.query.worker.catalog import CATALOG, SCHEMA, Names, Namespace, qualified
+from caraway.query.worker.pace import Pace
 from caraway.query.worker.parameters import bind
 from caraway.query.worker.scans import Reading, forbid_writes, only_selects, readings, scans_any
 from caraway.query.worker.tables import Opened, Tables
@@ -158,6 +159,13 @@ class Session:
                 return True
         return False
 
+    def holds(self, planned: Planned, snapshots: tuple[Snapshot, ...]) -> bool:
+        """Whether all of the snapshots are open already, and none has to be read to know whether it will do."""
+        return all(
+            self._tables.is_open(request, snapshot) and not self.names.infos[name].use_source_on_zero
+            for name, request, snapshot in zip(planned.tables, planned.requests, snapshots, strict=True)
+        )
+
     def bring_and_start(
         self, ask: Ask, planned: Planned, snapshots: tuple[Snapshot, ...], running: Running
     ) -> tuple[ScanRequest, ...]:
@@ -260,6 +268,7 @@ class Engine:
         self._tables = Tables(SessionContext(), settings.directory, settings.partitions)
         self._idle: list[tuple[float, Session]] = []
         self._names = Names(version=-1)
+        self.pace = Pace()
 
     @property
     def names(self) -> Names:

@@ -79,6 +79,11 @@ class Tables:
         self._used[request.table] = time.monotonic()
         return opened
 
+    def is_open(self, request: ScanRequest, snapshot: Snapshot) -> bool:
+        """Whether `open` would find it."""
+        opened = self._opened.get(request.table)
+        return opened is not None and opened.data == snapshot.data
+
     def forget(self, since: float) -> None:
         """Close what no query used since then; what still runs keeps its own."""
         for name in [name for name, used in self._used.items() if used < since]:
