@@ -67,6 +67,7 @@ async def _serve(settings: WorkerSettings) -> None:
         listener.setblocking(False)
         listener.bind(settings.socket.name)  # in the working directory, whose path may be longer than a socket's
         listener.listen(BACKLOG)
+        engine.warm_up()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         running.add(loop.create_task(_tidy(engine)))

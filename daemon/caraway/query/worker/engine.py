@@ -280,6 +280,14 @@ class Engine:
         session.names = self._names
         return session
 
+    def warm_up(self) -> None:
+        """Pay once for what a first query would pay: threads, planner, renderers."""
+        import caraway.query.worker.render  # noqa: F401
+
+        session = self.take()
+        session.plan("select 1", ()).frame.collect()
+        self.give_back(session)
+
     def give_back(self, session: Session) -> None:
         session.rest()
         self._idle.append((time.monotonic(), session))
