@@ -24,7 +24,7 @@ from caraway.model import (
     TimeColumn,
     TimeFormat,
 )
-from support.engines import FAKE, NAMES, EngineUnderTest, rows_of, table_of, tail_of
+from support.engines import FAKE, NAMES, PERSISTENT, EngineUnderTest, rows_of, table_of, tail_of
 
 SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("name", pa.string()), pa.field("at", pa.timestamp("us"))])
 TIME = TimeColumn("at", TimeFormat.TIMESTAMP)
@@ -52,6 +52,18 @@ def ids(rows: list[dict]) -> list[int]:
 @pytest.fixture(params=NAMES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> EngineUnderTest:
     return EngineUnderTest(request.param, tmp_path / "orders")
+
+
+def among(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("engine", names, indirect=True)
+
+
+outliving = among(FAKE, *PERSISTENT)
+"""What memory holds ends with its process."""
+with_modes = among(*PERSISTENT)
+"""`arrow` has one mode, memory."""
+real = among(*(name for name in NAMES if name != FAKE))
+"""The fake has no modes and takes what a test gives it."""
 
 
 # --- commits ---------------------------------------------------------------------------------------------------------
@@ -540,9 +552,8 @@ async def test_a_deleted_key_may_come_again_in_the_same_commit(engine: EngineUnd
 # --- reopening -------------------------------------------------------------------------------------------------------
 
 
+@outliving
 async def test_a_store_is_found_again(engine: EngineUnderTest) -> None:
-    if not engine.persistent:
-        pytest.skip("memory ends with the process")
     async with engine.open(keyed()) as store:
         await store.commit([Append(numbered(1, 2, 3)), Delete(numbered(1))], Cursor("1"))
         before = await store.commit([Append(numbered(2, name="y"))], Cursor("2"))
@@ -574,9 +585,8 @@ async def test_a_store_is_found_without_a_schema(engine: EngineUnderTest) -> Non
     await store.aclose()
 
 
+@outliving
 async def test_a_discarded_staging_is_not_found_again(engine: EngineUnderTest) -> None:
-    if not engine.persistent:
-        pytest.skip("memory ends with the process")
     async with engine.open(PLAIN) as store:
         await store.commit([Append(numbered(1))], Cursor("1"))
         async with store.stage(replace=True) as staging:
@@ -585,9 +595,8 @@ async def test_a_discarded_staging_is_not_found_again(engine: EngineUnderTest) -
         assert ids(await rows_of(store)) == [1]
 
 
+@with_modes
 async def test_file_create_starts_empty(engine: EngineUnderTest) -> None:
-    if engine.name in {FAKE, "arrow"}:
-        pytest.skip("has no modes")
     async with engine.open(PLAIN) as store:
         epoch = (await store.commit([Append(numbered(1))], None)).epoch
     assert await engine.recover(PLAIN, StorageMode.FILE_CREATE) is None
@@ -597,9 +606,8 @@ async def test_file_create_starts_empty(engine: EngineUnderTest) -> None:
         assert ids(await rows_of(store)) == [2]
 
 
+@real
 async def test_memory_mode_leaves_nothing(engine: EngineUnderTest) -> None:
-    if engine.name == FAKE:
-        pytest.skip("has no modes")
     async with engine.open(PLAIN, StorageMode.MEMORY) as store:
         await store.commit([Append(numbered(1))], None)
         assert ids(await rows_of(store)) == [1]
@@ -613,9 +621,8 @@ OTHER = TableSpec("orders", pa.schema([("id", pa.string()), ("name", pa.string()
 
 
 @pytest.mark.parametrize("mode", [StorageMode.FILE, StorageMode.FILE_UPDATE])
+@with_modes
 async def test_new_nullable_columns_keep_the_rows(engine: EngineUnderTest, mode: StorageMode) -> None:
-    if engine.name in {FAKE, "arrow"}:
-        pytest.skip("has no modes")
     async with engine.open(PLAIN, mode) as store:
         before = await store.commit([Append(numbered(1))], Cursor("1"))
     async with engine.open(WIDER, mode) as store:
@@ -630,9 +637,8 @@ async def test_new_nullable_columns_keep_the_rows(engine: EngineUnderTest, mode:
         assert [(row["id"], row["extra"]) for row in await rows_of(store)] == [(1, None), (2, "e")]
 
 
+@with_modes
 async def test_another_schema_is_refused_or_starts_anew(engine: EngineUnderTest) -> None:
-    if engine.name in {FAKE, "arrow"}:
-        pytest.skip("has no modes")
     async with engine.open(PLAIN) as store:
         epoch = (await store.commit([Append(numbered(1))], Cursor("1"))).epoch
     with pytest.raises(StoreError, match="'id'") as caught:
@@ -654,9 +660,8 @@ async def test_another_schema_is_refused_or_starts_anew(engine: EngineUnderTest)
         TableSpec("orders", SCHEMA, time=TimeColumn("nope")),
     ],
 )
+@real
 async def test_unknown_columns_are_named(engine: EngineUnderTest, spec: TableSpec) -> None:
-    if engine.name == FAKE:
-        pytest.skip("takes what a test gives it")
     with pytest.raises(ConfigError, match=r"'nope'.*Valid columns: id, name, at"):
         async with engine.open(spec):
             pass
