@@ -725,6 +725,7 @@ async def test_many_small_commits_are_merged(engine: EngineUnderTest) -> None:
         assert len(files) <= 20
 
 
+@real
 async def test_repeated_replacements_do_not_grow_the_files(engine: EngineUnderTest) -> None:
     numbers = pa.arange(0, 50_000)
     rows = pa.record_batch([numbers, pc.cast(numbers, pa.string()), numbers.cast(pa.timestamp("us"))], schema=SCHEMA)
