@@ -118,3 +118,15 @@ def test_a_header_that_is_no_message_is_refused(header):
 def test_a_frame_beyond_the_bound_is_refused():
     with pytest.raises(ProtocolError, match="frame"):
         list(Decoder().feed(b"\xff" * 8))
+
+
+@pytest.mark.parametrize("size", [protocol.SMALL_FRAMES, protocol.AT_ONCE - 1, 3 * protocol.AT_ONCE])
+def test_a_large_payload_arrives_between_small_ones(size):
+    messages = [Chunk(1, 0, b"a"), Chunk(2, 5, bytes(size)), End()]
+    assert Decoder().feed(b"".join(map(bytes_of, messages))) == messages
+
+
+def test_memory_is_not_taken_on_the_word_of_a_frame():
+    decoder = Decoder()
+    decoder.feed((1).to_bytes(4, "little") + (2**30).to_bytes(4, "little") + b"s")
+    assert len(decoder.space()) <= protocol.AT_ONCE

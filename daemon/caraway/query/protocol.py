@@ -36,6 +36,8 @@ MAX_PAYLOAD = 2**31 - 1
 CHUNK_BYTES = 2 * 1024**2
 """A chunk is cut about here; only a single row may be larger. gRPC clients take no more than 4 MiB by default."""
 SMALL_FRAMES = 2**15
+AT_ONCE = 2**23
+"""Memory for a frame is taken on its word up to here, and beyond as it arrives."""
 _LENGTHS = struct.Struct("<II")
 
 
@@ -181,8 +183,8 @@ class Decoder:
             raise ProtocolError(f"a frame of {header} + {payload} bytes")
         body = _LENGTHS.size + header
         end = body + payload
-        if end > len(self._buffer):
-            self._grow(end)
+        if end > len(self._buffer) and (self._buffer is self._small or self._held == len(self._buffer)):
+            self._grow(min(end, max(AT_ONCE, 2 * self._held)))
         if self._held < end:
             return None
         head, rest = bytes(self._buffer[_LENGTHS.size : body]), self._buffer[body:end]
