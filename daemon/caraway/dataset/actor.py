@@ -260,8 +260,10 @@ class DatasetActor:
         return self._next_due()
 
     async def _fetch(self, link: Link, store: Accelerator, order: Order, mode: RefreshMode) -> None:
-        self._shared.emit(RefreshStarted(self.config.name, mode.value))
         began, size = trio.current_time(), 0
+
+        def loading() -> None:
+            self._shared.emit(RefreshStarted(self.config.name, mode.value))
 
         def progress(batch: pa.RecordBatch) -> None:
             nonlocal size
@@ -269,7 +271,7 @@ class DatasetActor:
             self._note(batch)
 
         async with link.use() as source:
-            fetched = await fetch(source, store, order, wall=self._shared.wall, progress=progress)
+            fetched = await fetch(source, store, order, wall=self._shared.wall, loading=loading, progress=progress)
         self._finished(fetched, mode, size, trio.current_time() - began)
         await store.maintain()
 

@@ -46,15 +46,25 @@ Progress = Callable[[pa.RecordBatch], None]
 
 
 async def fetch(
-    source: Source, store: Accelerator, order: Order, *, wall: Callable[[], datetime], progress: Progress
+    source: Source,
+    store: Accelerator,
+    order: Order,
+    *,
+    wall: Callable[[], datetime],
+    loading: Callable[[], None],
+    progress: Progress,
 ) -> Fetched:
-    """Run the order. Failures are SourceError and StoreError; until the commit nothing of it is visible."""
+    """Run the order; `loading` is called once it is known that there is something to fetch.
+
+    Failures are SourceError and StoreError; until the commit nothing of it is visible.
+    """
     began = wall()
     version = await source.version()
     stored = decode(store.snapshot.value.cursor) if store.snapshot.value is not None else None
     sql = order.refresh_sql.text if order.refresh_sql is not None else None
     if stored is not None and _unchanged(order, stored, sql, version):
         return Fetched(Checkpoint(wall(), began, sql, version))
+    loading()
     order = replace(order, refresh_sql=await at_moment(order.refresh_sql, source, nanos(began)))
     async with store.stage(replace=order.replace) as staging:
         async with aclosing(_rows(source, store, order, began)) as rows:
