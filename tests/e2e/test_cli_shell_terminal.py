@@ -44,7 +44,7 @@ def test_a_statement_over_two_lines_and_its_time(shell):
     shell.type("select count(*) as n" + ENTER)
     shell.expect("->")
     shell.type("from orders;" + ENTER)
-    text = shell.expect(" 1 row.")
+    text = shell.answer(" 1 row.", "sql>")
     assert "| 20000 |" in text
     assert "Time: 0." in text
     shell.type(CTRL_D)
@@ -55,18 +55,18 @@ def test_tab_completes_tables_and_columns(shell):
     shell.type("select max(orders.amo" + TAB)
     shell.expect("amount")
     shell.type(") as most from orders;" + ENTER)
-    assert "most" in shell.expect(" 1 row.")
+    assert "most" in shell.answer(" 1 row.", "sql>")
 
 
 def test_errors_are_told_and_the_shell_goes_on(shell):
     shell.type("selec 1;" + ENTER)
-    shell.expect("SQL syntax error")
+    shell.answer("SQL syntax error", "sql>")
     shell.type("select * from nope;" + ENTER)
-    shell.expect("Table 'nope' not found")
+    shell.answer("Table 'nope' not found", "sql>")
     shell.type("select 40 + 2;" + ENTER)
-    assert "42" in shell.expect(" 1 row.")
+    assert "42" in shell.answer(" 1 row.", "sql>")
     shell.type("help" + ENTER)
-    shell.expect("Ctrl-C cancels")
+    shell.answer("Ctrl-C cancels", "sql>")
     shell.type("exit" + ENTER)
     assert shell.ended() == 0
 
@@ -83,12 +83,12 @@ def test_ctrl_c_ends_a_query_and_then_a_line_but_not_the_shell(node, shell):
     shell.type("select 'half a" + CTRL_C)
     shell.expect("sql>")
     shell.type("select 1 + 1 as two;" + ENTER)
-    assert "two" in shell.expect(" 1 row.")
+    assert "two" in shell.answer(" 1 row.", "sql>")
 
 
 def test_history_outlives_the_shell(node, shell, tmp_path):
     shell.type("select 7 as remembered;" + ENTER)
-    shell.expect(" 1 row.")
+    shell.answer(" 1 row.", "sql>")
     shell.type(CTRL_D)
     assert shell.ended() == 0
     history = tmp_path / "caraway/sql_history"

@@ -54,6 +54,11 @@ class Terminal:
         self._written = b""
         return text
 
+    def answer(self, wanted: str, prompt: str, seconds: float = 30.0) -> str:
+        """As `expect`, and the next prompt is there too: keys that come before it are lost on the way to raw mode."""
+        wait_for(lambda: prompt in self.text.partition(wanted)[2] or self.process.poll() is not None, wanted, seconds)
+        return self.expect(wanted)
+
     def ended(self) -> int:
         """Its exit code. A terminal that nobody reads would block the program: `text` reads it."""
         wait_for(lambda: (self.text or True) and self.process.poll() is not None, "the program ends", 40)
