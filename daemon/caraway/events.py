@@ -91,17 +91,6 @@ class ApiKeyUnusable(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetRegistered(Event):
-    target: ClassVar[str] = "caraway.dataset"
-    dataset: str
-    source: str
-    engine: str
-
-    def __str__(self) -> str:
-        return f"Dataset {self.dataset} registered ({self.source}), acceleration ({self.engine or 'none'})."
-
-
-@dataclass(frozen=True, slots=True)
 class RefreshStarted(Event):
     target: ClassVar[str] = "caraway.dataset"
     dataset: str

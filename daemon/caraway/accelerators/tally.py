@@ -21,13 +21,12 @@ class Tally:
         """After `rows` rows of `size` bytes came, the newest below `end_offset`."""
         if not rows:
             return self
-        times = [time for time in (self.max_time, max_time) if time is not None]
         return replace(
             self,
             rows=self.rows + rows,
             bytes=self.bytes + size,
             end_offset=end_offset,
-            max_time=max(times, default=None),
+            max_time=later(self.max_time, max_time),
         )
 
     def shrunk(self, rows: int) -> "Tally":
@@ -48,3 +47,8 @@ class Tally:
             data=data,
             cursor=self.cursor,
         )
+
+
+def later(left: int | None, right: int | None) -> int | None:
+    """The greater of two moments, either of which may be missing."""
+    return max((moment for moment in (left, right) if moment is not None), default=None)

@@ -56,12 +56,6 @@ def storage_type(temporal: pa.DataType) -> pa.DataType:
     return pa.int32() if narrow else pa.int64()
 
 
-def storage_value(scalar: pa.Scalar) -> int:
-    """The storage integer of a valid temporal scalar."""
-    value: int = scalar.cast(storage_type(scalar.type)).as_py()
-    return value
-
-
 def plain(column: pa.Array) -> pa.Array:
     """The same values unencoded: no dictionary, run-end or view; halves as floats, small decimals as decimal128."""
     kind = column.type

@@ -12,7 +12,8 @@ from caraway.accelerators.constraints import Keys
 from caraway.accelerators.parquet.hidden import without_hidden
 from caraway.accelerators.parquet.read import read_stored
 from caraway.accelerators.parquet.schema import aligned, physical_schema, to_physical
-from caraway.accelerators.parquet.state import Part, State, later
+from caraway.accelerators.parquet.state import Part, State
+from caraway.accelerators.tally import later
 from caraway.core.predicate import Predicate, columns_of
 from caraway.kernels import conform, mask, max_nanos
 from caraway.kernels.rowkeys import row_keys

@@ -98,8 +98,3 @@ class State:
             data=self.data,
             cursor=self.cursor,
         )
-
-
-def later(left: int | None, right: int | None) -> int | None:
-    """The greater of two moments, either of which may be missing."""
-    return max((moment for moment in (left, right) if moment is not None), default=None)
