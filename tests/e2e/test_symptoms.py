@@ -41,7 +41,7 @@ ROWS = {
     "no_key": (CLOUD, {"spiceai_region": "us-east-1"}, "MissingRequiredParameter: api_key or token", "anonymous"),
     "wrong_key": ("http://{plain}", {"spiceai_api_key": WRONG_KEY}, "API key", "runtime.auth.api-key.keys"),
     "anonymous": ("http://{plain}", {}, "API key", "spiceai_api_key"),
-    "private_ca": ("https://localhost:{secure}", KEY, "TLS handshake", "spiceai_tls_ca_certificate_file"),
+    "private_ca": ("https://127.0.0.1:{secure}", KEY, "TLS handshake", "spiceai_tls_ca_certificate_file"),
     "not_tls": ("https://{plain}", KEY, "TLS handshake", "port speaks TLS"),
     "not_flight": ("{http}", {}, "does not speak Arrow Flight", "50051 by default"),
     "too_large": ("http://{plain}", {**KEY, "max_message_size": "10KB"}, "message size limit", "max_message_size"),
@@ -52,7 +52,7 @@ ROWS = {
 
 def core(folder: Path, *, tls: bool) -> Node:
     node = Node(folder, CORE.format(tls=str(tls).lower()))
-    identity = PrivateCa().issue("localhost")
+    identity = PrivateCa().issue("127.0.0.1")
     (folder / "core.crt").write_bytes(identity.certificate)
     (folder / "core.key").write_bytes(identity.key)
     return node
