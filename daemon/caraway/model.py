@@ -74,6 +74,15 @@ class DeleteWhere:
 Change: TypeAlias = Append | Delete | DeleteWhere
 
 
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """All rows are gone; in a stream, the beginning of a complete copy that replaces what was there."""
+
+
+StreamChange: TypeAlias = Append | Delete | Truncate
+"""What a stream brings; retention does not travel."""
+
+
 class OnConflict(Enum):
     """What an arriving row does whose key is already there (reference/spicepod.md 6.10)."""
 
@@ -179,6 +188,77 @@ class Snapshot:
     cursor: Cursor | None = None
 
 
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a dataset's log: all that lies before `offset` is behind it. Deletes by key take an offset, too."""
+
+    epoch: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A step of a log; `end` is the offset after it. An Append without rows only moves the offset."""
+
+    change: Append | Delete
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a log ends now; `snapshot` is None until the dataset was loaded once.
+
+    `closed`: the store was closed or replaced, and whoever follows this log has to begin anew.
+    """
+
+    snapshot: Snapshot | None = None
+    closed: bool = False
+
+
+class Phase(Enum):
+    """What a message of a stream belongs to."""
+
+    SNAPSHOT = "snapshot"  # a complete copy under way, which replaces what was there once it is complete
+    SNAPSHOT_END = "snapshot_end"  # with this the copy is complete
+    LIVE = "live"
+    HEARTBEAT = "heartbeat"  # nothing new: proof that the stream lives
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What an upstream said of itself in a message: its clock (seconds since 1970 UTC) and where its log ended then."""
+
+    at: float
+    end: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One message of a stream: changes to apply in order, and then to store `cursor` with them.
+
+    `phase` is None where the source does not tell (rows of a Spice upstream, which may be a copy or news).
+    `cursor` is None where the stream can't be resumed from here: in a copy, and always for a Spice upstream.
+    """
+
+    changes: tuple[StreamChange, ...] = ()
+    phase: Phase | None = None
+    cursor: Cursor | None = None
+    mark: Mark | None = None
+    skipped: int = 0
+    """Changes of an unknown kind that were left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became durable of a write: rows taken in, and the position behind them."""
+
+    rows: int
+    end: Position
+
+
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +286,34 @@ class Problem:
     since: datetime | None = None
 
 
+class StreamState(Enum):
+    CONNECTING = "connecting"
+    SNAPSHOTTING = "snapshotting"
+    LIVE = "live"
+    DISCONNECTED = "disconnected"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """How the stream of a dataset fares; times are aware UTC."""
+
+    state: StreamState
+    since: datetime
+    """When this state began."""
+    reconnects: int = 0
+    snapshots: int = 0
+    """Complete copies taken since the start; a resumed stream takes none."""
+    behind: int | None = None
+    """Offsets that the upstream's log has and this copy has not; None where the upstream does not tell."""
+    clock_skew: float | None = None
+    """Seconds by which the upstream's clock is ahead of ours, as far as heartbeats tell; for display alone."""
+    received_at: datetime | None = None
+    """When the newest change came, and when it was stored."""
+    applied_at: datetime | None = None
+    skipped: int = 0
+    """Changes of an unknown kind that were left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetStatus:
     """What a dataset says of itself; times are aware UTC, durations seconds."""
@@ -227,6 +335,10 @@ class DatasetStatus:
     """Rows a second of the refresh that runs, or of the last one."""
     activity: str = ""
     """What is being done now, for humans: connecting, waiting for a turn, loading; empty: nothing."""
+    stream: StreamStatus | None = None
+    """None for a dataset that is not fed by a stream."""
+    acceptable_lag: float | None = None
+    """Seconds; None: no lag is too great."""
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------

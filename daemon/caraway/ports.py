@@ -10,10 +10,13 @@ from caraway.core.predicate import Predicate
 from caraway.events import Event
 from caraway.latest import Latest
 from caraway.model import (
+    Arrival,
     Catalog,
     Change,
     Cursor,
     FlightMessage,
+    Head,
+    LogEntry,
     Query,
     ReadRequest,
     ScanRequest,
@@ -48,6 +51,36 @@ class Source(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+class StreamSource(Source, Protocol):
+    """A source that tells of changes as they happen."""
+
+    def follow(self, cursor: Cursor | None) -> AbstractAsyncContextManager[AsyncIterator[Arrival]]:
+        """What happens to the table after `cursor`, or a complete copy of it first where that can't be told.
+
+        The iteration ends where the source ends the stream, and raises SourceError where it breaks: a dead peer is
+        noticed within 15 seconds. What is not taken waits at the source, but for a bounded number of bytes. Rows have
+        the schema that the source has now, which may be another one than `schema()` told.
+        """
+        ...
+
+
+class Log(Protocol):
+    """A dataset's log, for those who follow it at their own pace."""
+
+    @property
+    def spec(self) -> TableSpec: ...
+
+    @property
+    def head(self) -> Latest[Head]: ...
+
+    def read(self, epoch: str, offset: int) -> AbstractAsyncContextManager[AsyncIterator[LogEntry] | None]:
+        """The steps from an offset up to where the log ends now, which the last one's `end` is; 0 is all of the epoch.
+
+        None where the epoch is over or the offset is not retained: only a complete copy helps then.
+        """
+        ...
 
 
 class Staging(Protocol):

@@ -12,7 +12,17 @@ from caraway.config.model import Acceleration, ApiKeyAuth, CatalogDecl, Dataset,
 from caraway.errors import QueryError
 from caraway.events import Event
 from caraway.latest import Latest
-from caraway.model import DatasetStatus, Endpoints, FlightMessage, Query, RefreshOverrides, Secret
+from caraway.model import (
+    Append,
+    DatasetStatus,
+    Endpoints,
+    FlightMessage,
+    Position,
+    Query,
+    RefreshOverrides,
+    Secret,
+    Written,
+)
 from caraway.servers.auth import Authenticator
 from caraway.servers.services import Readiness, Services
 
@@ -82,6 +92,19 @@ class FakeDataset:
     fails: Exception | None = None
     requests: list[RefreshOverrides] = field(default_factory=list)
     refresh_sqls: list[str] = field(default_factory=list)
+    log: Latest = field(default_factory=lambda: Latest(None))
+    writes: list = field(default_factory=list)
+
+    def current(self) -> DatasetStatus:
+        return self.status.value
+
+    async def write(self, changes) -> Written:
+        await trio.lowlevel.checkpoint()
+        if self.fails:
+            raise self.fails
+        self.writes.append(tuple(changes))
+        rows = sum(change.rows.num_rows for change in changes if isinstance(change, Append))
+        return Written(rows, Position("fake", sum(map(len, self.writes))))
 
     def request_refresh(self, overrides: RefreshOverrides) -> None:
         if self.fails:

@@ -12,12 +12,16 @@ class Checkpoint:
     """`refreshed_at` is when the rows were complete, `proven_at` when reading them began (aware UTC).
 
     `version` is the source's token for what was read; None where it has none or where the rows are not all of it.
+    `position` is where to resume a stream. `deleted_to` is the offset after the newest delete of this epoch: deletes
+    are not kept over a restart, so whoever follows the log from before it needs a complete copy.
     """
 
     refreshed_at: datetime
     proven_at: datetime
     refresh_sql: str | None = None
     version: str | None = None
+    position: Cursor | None = None
+    deleted_to: int = 0
 
 
 def encode(checkpoint: Checkpoint) -> Cursor:
@@ -27,6 +31,8 @@ def encode(checkpoint: Checkpoint) -> Cursor:
         "proven_at": checkpoint.proven_at.isoformat(),
         "refresh_sql": checkpoint.refresh_sql,
         "version": checkpoint.version,
+        "position": checkpoint.position,
+        "deleted_to": checkpoint.deleted_to,
     }
     return Cursor(json.dumps(document, separators=(",", ":")))
 
@@ -37,7 +43,15 @@ def decode(cursor: Cursor | None) -> Checkpoint | None:
         document = json.loads(cursor or "")
         refreshed_at = _moment(document["refreshed_at"])
         proven_at = _moment(document.get("proven_at", document["refreshed_at"]))
-        return Checkpoint(refreshed_at, proven_at, _text(document, "refresh_sql"), _text(document, "version"))
+        position = _text(document, "position")
+        return Checkpoint(
+            refreshed_at,
+            proven_at,
+            _text(document, "refresh_sql"),
+            _text(document, "version"),
+            Cursor(position) if position is not None else None,
+            int(document.get("deleted_to", 0)),
+        )
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
 

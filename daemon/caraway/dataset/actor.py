@@ -11,6 +11,7 @@ or until all stop if it does not.
 """
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ from caraway.dataset.report import Expected, Phase, Report
 from caraway.dataset.settings import fetch_mode, settings_of
 from caraway.dataset.shared import Shared
 from caraway.dataset.upkeep import Upkeep
-from caraway.errors import ConfigError, SourceError, StoreError
+from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError, StoreError
 from caraway.events import (
     RefreshFailed,
     RefreshFinished,
@@ -43,8 +44,8 @@ from caraway.events import (
     RetentionBlind,
 )
 from caraway.latest import Latest
-from caraway.model import DatasetStatus, RefreshOverrides, ScanRequest, Snapshot, TableInfo
-from caraway.ports import Accelerator, Connect, OpenStore
+from caraway.model import Append, DatasetStatus, Delete, RefreshOverrides, ScanRequest, Snapshot, TableInfo, Written
+from caraway.ports import Accelerator, Connect, Log, OpenStore
 
 UNTIL_REACHED = Policy(retries=None)
 """Until its source was reached once a dataset tries for ever: `refresh_retry_*` are about refreshing."""
@@ -74,6 +75,7 @@ class DatasetActor:
         self._reached = False
         self._useless = 0  # failed connections in a row; one that had answered a query begins the count anew
         self._blind = False
+        self._log: Latest[Log | None] = Latest(None)
 
     def __repr__(self) -> str:
         return f"<DatasetActor {self.config.name} {self.status.value.state.value} {self._state}>"
@@ -81,6 +83,19 @@ class DatasetActor:
     @property
     def status(self) -> Latest[DatasetStatus]:
         return self._report.status
+
+    def current(self) -> DatasetStatus:
+        """The status with what changes without being published."""
+        return self.status.value
+
+    @property
+    def log(self) -> Latest[Log | None]:
+        """The log of the open store; None before there is one."""
+        return self._log
+
+    async def write(self, changes: Sequence[Append | Delete]) -> Written:  # noqa: ARG002
+        """Make changes durable, all or none; StoreError, QueryError."""
+        raise QueryError(f"Dataset {self.config.name} is not written to.", QueryFailure.FORBIDDEN)
 
     @property
     def table(self) -> Latest[TableInfo | None]:

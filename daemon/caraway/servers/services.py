@@ -1,13 +1,13 @@
 """What the servers need of the daemon: read-only views, and the few commands that requests can give."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from caraway.config.model import Dataset, Spicepod
 from caraway.latest import Latest
-from caraway.model import DatasetStatus, Endpoints, RefreshOverrides
-from caraway.ports import Emit, QueryEngine
+from caraway.model import Append, DatasetStatus, Delete, Endpoints, RefreshOverrides, Written
+from caraway.ports import Emit, Log, QueryEngine
 from caraway.servers.auth import Authenticator
 
 
@@ -37,6 +37,22 @@ class DatasetHandle(Protocol):
 
     @property
     def status(self) -> Latest[DatasetStatus]: ...
+
+    def current(self) -> DatasetStatus:
+        """The status with what changes without being published: the newest proof, how far a stream is behind."""
+        ...
+
+    @property
+    def log(self) -> Latest[Log | None]:
+        """The log of the open store, for those who follow it; None before there is one."""
+        ...
+
+    async def write(self, changes: Sequence[Append | Delete]) -> Written:
+        """Make changes durable, all or none. StoreError where constraints refuse them, or for a full disk.
+
+        QueryError FORBIDDEN for a dataset that is not written to, NOT_READY, OVERLOADED (too much waits already).
+        """
+        ...
 
     def request_refresh(self, overrides: RefreshOverrides) -> None:
         """Queue one refresh. ConfigError for overrides that make no sense, QueryError or StoreError when it can't."""
