@@ -249,6 +249,8 @@ class Arrival:
     mark: Mark | None = None
     skipped: int = 0
     """Changes of an unknown kind that were left out."""
+    expected: int | None = None
+    """Rows of the copy that is under way, where the source could only count them."""
 
 
 @dataclass(frozen=True, slots=True)
