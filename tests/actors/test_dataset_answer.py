@@ -4,6 +4,7 @@ import trio
 
 from caraway.config.model import Acceleration, OnZeroResults, ReadyState
 from caraway.core.predicate import Compare, Literal
+from caraway.dataset.settings import settings_of
 from caraway.errors import QueryError, QueryFailure, SourceError
 from caraway.model import ArrowFiles, ScanRequest, State
 from support.dataset_world import World, timed
@@ -183,7 +184,7 @@ async def test_a_source_dropped_while_a_query_reads_it_is_closed_afterwards(worl
 def test_acceleration_that_is_switched_off_is_none(tmp_path):
     world = World(tmp_path, FakeSource(timed()))
     world.keys(acceleration=Acceleration(enabled=False, refresh_check_interval=1.0))
-    assert world.actor()._settings.accelerated is False
+    assert settings_of(world.config).accelerated is False
 
 
 # --- a source that fails queries -------------------------------------------------------------------------------------

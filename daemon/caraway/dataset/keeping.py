@@ -1,0 +1,67 @@
+"""Keeps a dataset that is written to and has no source to be fresh with: its store, and the store's upkeep."""
+
+import trio
+
+from caraway.core.retry import backoff
+from caraway.dataset.bench import Bench
+from caraway.dataset.link import Link
+from caraway.dataset.report import Phase
+from caraway.errors import ConfigError, SourceError, StoreError
+from caraway.model import DatasetStatus, RefreshOverrides
+
+
+class Keeping:
+    """The driver of a `memory:` dataset; a `Driver`."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def __repr__(self) -> str:
+        return "Keeping"
+
+    def request_refresh(self, overrides: RefreshOverrides) -> None:  # noqa: ARG002
+        raise self._no_source()
+
+    def set_refresh_sql(self, text: str) -> None:  # noqa: ARG002
+        raise self._no_source()
+
+    def suspected(self, link: Link, error: SourceError) -> None:
+        """Nothing reads it."""
+
+    def current(self) -> DatasetStatus:
+        return self._bench.report.status.value
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        await self._bench.open_stored()
+        self._bench.publish()
+        task_status.started()
+        await self._open()
+        while True:
+            self._bench.publish()
+            await trio.sleep_until(self._bench.upkeep.deadline)
+            await self._bench.upkeep.run()
+
+    async def _open(self) -> None:
+        """Open the store with the declared columns, however often that takes."""
+        report = self._bench.report
+        while True:
+            try:
+                await self._attempt()
+            except (SourceError, StoreError, ConfigError) as error:
+                report.failures += 1
+                report.failed(Phase.REFRESH, error)
+            else:
+                report.succeeded(Phase.REFRESH, Phase.STORE, Phase.CRASH)
+                report.failures = 0
+                return
+            self._bench.publish()
+            await trio.sleep(backoff(report.failures, self._bench.shared.draw()))
+
+    async def _attempt(self) -> None:
+        await self._bench.binding.connect(None)
+        store = self._bench.binding.store
+        if store is not None and store.snapshot.value is None:
+            await store.commit([], None)  # what is only written to is complete when it is empty
+
+    def _no_source(self) -> ConfigError:
+        return ConfigError(f"Dataset {self._bench.config.name} is written to and has no source to refresh from")
