@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from caraway.config.model import FromUri, RefreshMode
+from caraway.config.model import LOCALPOD, FromUri, RefreshMode
 from caraway.config.nodes import did_you_mean
 from caraway.config.section import Section
 from caraway.core.names import split_from
@@ -12,12 +12,14 @@ from caraway.core.names import split_from
 class ConnectorKind:
     """`prefix` is what the runtime demands before a parameter's name; `params` are the full names.
 
-    `sql` says that the source evaluates any condition, not only those that are a predicate here.
+    `sql` says that the source evaluates any condition, not only those that are a predicate here; `streams` that it
+    tells of changes as they happen.
     """
 
     params: frozenset[str] = frozenset()
     prefix: str = ""
     sql: bool = False
+    streams: bool = False
     refresh_mode: RefreshMode = RefreshMode.FULL
 
 
@@ -31,15 +33,16 @@ _FILE = """
     tsv_has_header tsv_quote tsv_escape tsv_delimiter
 """
 AVAILABLE = {
-    "spice.ai": ConnectorKind(frozenset(_SPICE.split()), prefix="spiceai_", sql=True),
+    "spice.ai": ConnectorKind(frozenset(_SPICE.split()), prefix="spiceai_", sql=True, streams=True),
     "file": ConnectorKind(frozenset(_FILE.split())),
     "synthetic": ConnectorKind(frozenset({"rows", "rate", "seed", "start"})),
     "memory": ConnectorKind(refresh_mode=RefreshMode.DISABLED),
+    LOCALPOD: ConnectorKind(streams=True),
 }
 
 _LATER = """
     abfs adbc clickhouse databricks debezium delta_lake dremio duckdb dynamodb elasticsearch flightsql ftp gcs git
-    github glue graphql http https iceberg imap kafka localpod mongodb mssql mysql nfs odbc oracle postgres s3 scylladb
+    github glue graphql http https iceberg imap kafka mongodb mssql mysql nfs odbc oracle postgres s3 scylladb
     sftp sharepoint sink smb snowflake spark turso unity_catalog ws wss
 """
 LATER = frozenset(_LATER.split())
@@ -60,6 +63,11 @@ def read_from(section: Section) -> FromUri:
 
 def default_refresh_mode(connector: str) -> RefreshMode:
     return AVAILABLE.get(connector, ConnectorKind()).refresh_mode
+
+
+def streams(connector: str) -> bool:
+    """Whether its sources tell of changes; one that is not known gets no second problem for it."""
+    return connector not in AVAILABLE or AVAILABLE[connector].streams
 
 
 def evaluates_sql(connector: str) -> bool:

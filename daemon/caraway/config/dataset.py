@@ -5,6 +5,7 @@ from pathlib import Path
 from caraway.config.acceleration import Subject, read_acceleration
 from caraway.config.connectors import TYPE_ACTION_CONNECTORS, check_params, read_from
 from caraway.config.model import (
+    LOCALPOD,
     Acceleration,
     Access,
     ColumnDecl,
@@ -170,6 +171,8 @@ def _effective(acceleration: Acceleration | None, connector: str) -> Acceleratio
 
 
 def _check(section: Section, dataset: Dataset, acceleration: Acceleration | None) -> None:
+    if dataset.from_.connector == LOCALPOD:
+        _check_parent(section, dataset)
     if dataset.from_.connector == "memory":
         _check_memory(section, dataset, acceleration)
     if dataset.check_availability_interval is not None:
@@ -177,6 +180,16 @@ def _check(section: Section, dataset: Dataset, acceleration: Acceleration | None
         section.warn("check_availability_interval", f"this has no effect {where}")
     if dataset.access is Access.READ_WRITE and dataset.from_.connector != "memory":
         section.problem("access", f"the {dataset.from_.connector} connector is read-only; only memory: is written to")
+
+
+def _check_parent(section: Section, dataset: Dataset) -> None:
+    try:
+        parent = parse_dataset_name(dataset.from_.path)
+    except ValueError as error:
+        section.problem("from", str(error))
+        return
+    place = section.node_of("from") or section.node
+    section.findings.follow(place, section.path("from"), child=dataset.name, parent=parent)
 
 
 def _check_memory(section: Section, dataset: Dataset, acceleration: Acceleration | None) -> None:

@@ -86,6 +86,7 @@ def _read_pod(root: Section, directory: Path) -> Spicepod:
         root.warn("dependencies", "other pods are not loaded in this version")
     root.close()
     root.findings.check_references(store.name for store in pod.secrets)
+    root.findings.check_parents(dataset.name for dataset in pod.datasets if dataset.acceleration is not None)
     _check_revalidation(root, pod)
     _check_depends_on(root, pod)
     return pod

@@ -19,6 +19,11 @@ Params: TypeAlias = Mapping[str, str]
 EMPTY: Params = MappingProxyType({})
 
 
+LOCALPOD = "localpod"
+STREAMS_ONLY = frozenset({"ws", "wss"})
+"""Connectors of sources that can't be read otherwise."""
+
+
 class Engine(Enum):
     ARROW = "arrow"
     SQLITE = "sqlite"
@@ -166,6 +171,20 @@ class Dataset:
     check_availability_interval: float | None = None
     depends_on: tuple[str, ...] = ()
     metrics: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def follows(self) -> bool:
+        """Whether a stream feeds it; else it is fetched, written to, or read at its source."""
+        keys = self.acceleration
+        match keys.refresh_mode if keys is not None else None:
+            case RefreshMode.CHANGES:
+                return True
+            case RefreshMode.APPEND:
+                return self.time_column is None or self.from_.connector in STREAMS_ONLY
+            case RefreshMode.FULL if self.from_.connector == LOCALPOD and keys is not None:
+                return keys.refresh_check_interval is None and keys.refresh_cron is None
+            case _:
+                return False
 
 
 @dataclass(frozen=True, slots=True)

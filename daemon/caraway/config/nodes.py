@@ -1,7 +1,7 @@
 """What a YAML node is, and the list of what was found wrong with the nodes of a pod."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 import yaml
@@ -27,6 +27,7 @@ class Findings:
         self._said: set[str] = set()
         self._names: dict[str, str] = {}
         self._references: list[tuple[yaml.Node, str, Reference]] = []
+        self._parents: list[tuple[yaml.Node, str, str, str]] = []
 
     def problem(self, node: yaml.Node, key: str, message: str) -> None:
         self.problems.append(problem_at(node.start_mark, key, message))
@@ -48,6 +49,21 @@ class Findings:
         owner = self._names.setdefault(name, key)
         return owner if owner != key else None
 
+    def follow(self, node: yaml.Node, key: str, *, child: str, parent: str) -> None:
+        """Remember that one dataset follows another."""
+        self._parents.append((node, key, child, parent))
+
+    def check_parents(self, accelerated: Iterable[str]) -> None:
+        """Note the children of what is not an accelerated dataset, and those whose line of parents has no end."""
+        names = list(accelerated)
+        parents = {child: parent for _, _, child, parent in self._parents}
+        for node, key, child, parent in self._parents:
+            if parent not in names:
+                hint = did_you_mean(parent, names)
+                self.problem(node, key, f"there is no accelerated dataset {parent!r} in this pod{hint}")
+            elif _is_circle(child, parents):
+                self.problem(node, key, f"{child!r} follows itself, by way of {parent!r}")
+
     def check_references(self, stores: Iterable[str]) -> None:
         """Note the references to stores that are not declared."""
         declared = list(stores)
@@ -61,6 +77,15 @@ class Findings:
         if self.problems:
             found = dict.fromkeys(self.problems)
             raise ConfigError(*sorted(found, key=lambda p: (str(p.file), p.line or 0, p.column or 0)))
+
+
+def _is_circle(child: str, parents: Mapping[str, str]) -> bool:
+    ancestor = parents.get(child)
+    for _ in parents:
+        if ancestor is None or ancestor == child:
+            break
+        ancestor = parents.get(ancestor)
+    return ancestor == child
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

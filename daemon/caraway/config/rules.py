@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from caraway.config.connectors import evaluates_sql
+from caraway.config.connectors import evaluates_sql, streams
 from caraway.config.model import Acceleration, Engine, RefreshMode, StorageMode
 from caraway.config.section import Section
 from caraway.core.predicate import Predicate, has_raw, raw_terms
@@ -21,7 +21,8 @@ def check_acceleration(
 ) -> None:
     """Note every conflict of one acceleration block that is enabled."""
     _check_mode(section, acceleration, connector)
-    _check_later(section, acceleration, time_column)
+    _check_later(section, acceleration)
+    _check_stream(section, acceleration, time_column, connector)
     _check_schedule(section, acceleration)
     _check_time(section, time_column)
     _check_retention(section, acceleration)
@@ -29,17 +30,39 @@ def check_acceleration(
     _check_targets(section, acceleration, targets)
 
 
-def _check_later(section: Section, acceleration: Acceleration, time_column: TimeColumn | None) -> None:
+def _check_later(section: Section, acceleration: Acceleration) -> None:
     """What the next version brings."""
     mode = acceleration.refresh_mode
-    if mode in (RefreshMode.CHANGES, RefreshMode.CACHING, RefreshMode.SNAPSHOT):
+    if mode in (RefreshMode.CACHING, RefreshMode.SNAPSHOT):
         section.problem("refresh_mode", f"refresh_mode {mode.value} is not available before the next version")
-    elif mode is RefreshMode.APPEND and time_column is None:
+
+
+def _check_stream(section: Section, acceleration: Acceleration, time_column: TimeColumn | None, connector: str) -> None:
+    """A stream needs a source that has one, and is not fetched by a schedule."""
+    mode = acceleration.refresh_mode
+    bare = mode is RefreshMode.APPEND and time_column is None
+    if not bare and mode is not RefreshMode.CHANGES:
+        return
+    if connector == VIEW or not streams(connector):
+        what = "append without a time_column" if bare else "changes"
         section.problem(
             "refresh_mode",
-            "refresh_mode append without a time_column is a stream, which is not available before the next version; "
-            "set the dataset's time_column to fetch what is newer at every refresh",
+            f"refresh_mode {what} is a stream, which {_source(connector)} does not have{_instead(bare, connector)}",
         )
+        return
+    for key in ("refresh_check_interval", "refresh_cron", "refresh_data_window", "refresh_append_overlap"):
+        if section.has(key):
+            section.warn(key, "this has no effect on a stream, which brings what is new by itself")
+
+
+def _source(connector: str) -> str:
+    return "a view" if connector == VIEW else f"the {connector} connector"
+
+
+def _instead(bare: bool, connector: str) -> str:
+    return (
+        "; set the dataset's time_column to fetch what is newer at every refresh" if bare and connector != VIEW else ""
+    )
 
 
 def _check_mode(section: Section, acceleration: Acceleration, connector: str) -> None:
@@ -49,7 +72,7 @@ def _check_mode(section: Section, acceleration: Acceleration, connector: str) ->
         )
     if connector == "memory" and section.has("refresh_mode"):
         section.problem("refresh_mode", "a memory: dataset is written to and has no source to refresh from")
-    if connector == VIEW and acceleration.refresh_mode not in (RefreshMode.FULL, RefreshMode.APPEND):
+    if connector == VIEW and acceleration.refresh_mode in (RefreshMode.CACHING, RefreshMode.SNAPSHOT):
         section.problem("refresh_mode", "a view can only have refresh_mode full or append")
 
 
