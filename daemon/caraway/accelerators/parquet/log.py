@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +19,18 @@ from caraway.model import OFFSET_COLUMN
 def rows_from(state: State, schema: pa.Schema, from_offset: int) -> Generator[tuple[int, pa.RecordBatch], None, None]:
     """Live rows with offset >= `from_offset` as (offset after the batch, rows); the last ends where the log does."""
     hidden = state.hidden.between(from_offset, state.end_offset)
+    stored = _stored_from(state, physical_schema(schema), from_offset)
+    yield from live_from(stored, hidden, schema, (from_offset, state.end_offset))
+
+
+def live_from(
+    stored: Iterable[pa.RecordBatch], hidden: pa.Int64Array, schema: pa.Schema, offsets: tuple[int, int]
+) -> Generator[tuple[int, pa.RecordBatch], None, None]:
+    """As `rows_from`, of stored batches, which may begin earlier, and between the two offsets."""
+    from_offset, end_offset = offsets
     reached = from_offset
-    for batch in _stored_from(state, physical_schema(schema), from_offset):
-        offsets = batch.column(OFFSET_COLUMN)
-        first = pc.search_sorted(offsets, pa.scalar(from_offset, pa.int64())).as_py()
+    for batch in stored:
+        first = pc.search_sorted(batch.column(OFFSET_COLUMN), pa.scalar(from_offset, pa.int64())).as_py()
         live = without_hidden(batch.slice(first), hidden)
         done = 0
         for rows in restored(live, schema):
@@ -30,8 +38,8 @@ def rows_from(state: State, schema: pa.Schema, from_offset: int) -> Generator[tu
             if done:
                 reached = live.column(OFFSET_COLUMN)[done - 1].as_py() + 1
                 yield reached, rows
-    if reached < state.end_offset:
-        yield state.end_offset, pa.RecordBatch.from_pylist([], schema)
+    if reached < end_offset:
+        yield end_offset, pa.RecordBatch.from_pylist([], schema)
 
 
 def _stored_from(state: State, stored: pa.Schema, from_offset: int) -> Iterator[pa.RecordBatch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,13 +71,20 @@ def recovered(state: State, folder: Path) -> State:
                 transient=False,
             )
     tail, hidden = state.tails[-1], state.hidden
-    for length, marker in wal.recover(tail.path):
-        if length > tail.length:
-            state, hidden = extended(state, length, marker), hidden.plus(marker.hidden)
-    if hidden is not state.hidden:
-        state = replace(state, hidden=hidden, hidden_path=new_hidden(folder))
+    state = replayed(state, wal.recover(tail.path))
+    if state.hidden is not hidden:
+        state = replace(state, hidden_path=new_hidden(folder))
     if tail.path.exists():
         os.truncate(tail.path, state.tails[-1].length)
+    return state
+
+
+def replayed(state: State, commits: Iterable[tuple[int, wal.Marker]]) -> State:
+    """The saved state after those commits of its open tail that it does not have; `hidden_path` is left as it was."""
+    saved = state.tails[-1].length
+    for length, marker in commits:
+        if length > saved:
+            state = replace(extended(state, length, marker), hidden=state.hidden.plus(marker.hidden))
     return state
 
 

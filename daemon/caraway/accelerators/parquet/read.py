@@ -27,6 +27,7 @@ from caraway.accelerators.parquet.disk import mapped
 from caraway.accelerators.parquet.hidden import hidden_offsets, without_hidden
 from caraway.accelerators.parquet.pruning import row_groups
 from caraway.accelerators.parquet.schema import aligned, physical_schema, restored
+from caraway.accelerators.parquet.wal import batches
 from caraway.core.predicate import Predicate, columns_of
 from caraway.kernels import mask
 from caraway.model import IpcTail, ParquetFiles, Snapshot
@@ -90,14 +91,7 @@ def read_tail(tail: IpcTail, stored: pa.Schema, start: int = 0) -> Iterator[pa.R
     """The batches of a tail, from a commit that begins at byte `start`."""
     with pa.memory_map(str(tail.path)) as file:
         data = file.read_buffer(tail.length)
-    source = pa.BufferReader(data)
-    schema = pa.ipc.open_stream(source).schema
-    if start:
-        source.seek(start)
-    while source.tell() < source.size():
-        batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), schema)
-        if batch.num_rows:
-            yield aligned(batch, stored)
+    return (aligned(batch, stored) for batch in batches(data, start))
 
 
 def _limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:

@@ -38,7 +38,7 @@ class Store:
         self._options = options
         self._catalog = catalog
         self._stored = physical_schema(spec.schema)
-        self._wal = wal.Log(self._stored)
+        self._wal = wal.Codec(self._stored)
         self._keys: Keys | None = None
 
     def commit(self, state: State, changes: Sequence[Change], cursor: Cursor | None) -> State:
@@ -105,7 +105,8 @@ class Store:
             max_time=draft.max_time,
             hidden=pa.concat_arrays([pa.array([], pa.int64()), *draft.newly_hidden]),
         )
-        length = self._wal.append(tail.path, tail.length, draft.rows, marker)
+        pieces = self._wal.encode(draft.rows, marker, first=tail.length == 0)
+        length = wal.append(tail.path, tail.length, pieces)
         self._keys = draft.keys
         return self._hiding(extended(state, length, marker), draft.hidden)
 

@@ -7,6 +7,8 @@ offsets, and a CRC-32 of the commit's bytes. To a reader of the stream it is an 
 marker that fits its bytes is a commit that was never acknowledged; recovery cuts it off. Measured against a catalog
 transaction for each commit (SQLite, synchronous FULL, after an fsync of the rows), this halves the fsyncs, and hidden
 offsets need no file of their own.
+
+What a commit writes and what recovery makes of it are functions of bytes; `append` and `recover` alone touch files.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -26,6 +29,7 @@ from caraway.model import Cursor
 
 _COMMIT, _CHECKSUM = b"caraway.commit", b"caraway.crc32"
 _END_OF_STREAM = 8
+Piece: TypeAlias = pa.Buffer | bytes
 _OPTIONS = pa.ipc.IpcWriteOptions()  # the default, without its look at the environment for each stream
 
 
@@ -59,28 +63,20 @@ def _int64_bytes(values: pa.Int64Array) -> bytes:
     return bytes(data[start : start + len(values) * 8]) if data is not None else b""
 
 
-class Log:
-    """Writes commits of one schema to write-ahead files."""
+class Codec:
+    """Commits of one schema as bytes."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
         self._head = schema.serialize()
         self._empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
-    def append(self, path: Path, length: int, batches: Sequence[pa.RecordBatch], marker: Marker) -> int:
-        """Write a commit behind the first `length` bytes, durably; the new length. OSError leaves those alone."""
+    def encode(self, batches: Sequence[pa.RecordBatch], marker: Marker, *, first: bool) -> list[Piece]:
+        """What a commit adds to its file, of which it is the `first` one or not."""
         text = marker.encode()
         rows = self._messages(batches, None) if batches else b""
         seal = {_COMMIT: text, _CHECKSUM: b"%d" % zlib.crc32(text, zlib.crc32(rows))}
-        pieces = [b"" if length else self._head, rows, self._messages([self._empty], seal)]
-        fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            return _write_durably(fd, length, pieces, path.parent)
-        except OSError:
-            os.ftruncate(fd, length)
-            raise
-        finally:
-            os.close(fd)
+        return [self._head if first else b"", rows, self._messages([self._empty], seal)]
 
     def _messages(self, batches: Sequence[pa.RecordBatch], metadata: dict[bytes, bytes] | None) -> pa.Buffer:
         """The batches as messages of a stream that has begun."""
@@ -92,24 +88,8 @@ class Log:
         return data.slice(self._head.size, data.size - self._head.size - _END_OF_STREAM)
 
 
-def _write_durably(fd: int, offset: int, pieces: Sequence[pa.Buffer | bytes], folder: Path) -> int:
-    is_new = offset == 0
-    for piece in pieces:
-        view = memoryview(piece)
-        while view:
-            written = os.pwrite(fd, view, offset)
-            view, offset = view[written:], offset + written
-    os.fdatasync(fd)
-    if is_new:
-        sync_directory(folder)
-    return offset
-
-
-def recover(path: Path) -> Iterator[tuple[int, Marker]]:
-    """Each commit that is whole, as (length of the file up to its end, its marker)."""
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    data = pa.memory_map(str(path)).read_buffer()
+def commits(data: pa.Buffer) -> Iterator[tuple[int, Marker]]:
+    """Each commit of a file's bytes that is whole, as (length up to its end, its marker)."""
     source = pa.BufferReader(data)
     try:
         reader = pa.ipc.open_stream(source)
@@ -125,3 +105,46 @@ def recover(path: Path) -> Iterator[tuple[int, Marker]]:
             before = source.tell()
     except (StopIteration, pa.ArrowException, OSError):
         return
+
+
+def batches(data: pa.Buffer, start: int = 0) -> Iterator[pa.RecordBatch]:
+    """The rows of committed bytes, from a commit that begins at byte `start`."""
+    source = pa.BufferReader(data)
+    schema = pa.ipc.open_stream(source).schema
+    if start:
+        source.seek(start)
+    while source.tell() < source.size():
+        batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), schema)
+        if batch.num_rows:
+            yield batch
+
+
+def append(path: Path, length: int, pieces: Sequence[Piece]) -> int:
+    """Write a commit behind the first `length` bytes, durably; the new length. OSError leaves those alone."""
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        return _write_durably(fd, length, pieces, path.parent)
+    except OSError:
+        os.ftruncate(fd, length)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _write_durably(fd: int, offset: int, pieces: Sequence[Piece], folder: Path) -> int:
+    is_new = offset == 0
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            written = os.pwrite(fd, view, offset)
+            view, offset = view[written:], offset + written
+    os.fdatasync(fd)
+    if is_new:
+        sync_directory(folder)
+    return offset
+
+
+def recover(path: Path) -> Iterator[tuple[int, Marker]]:
+    """The commits of a file, which need not be there."""
+    if path.exists() and path.stat().st_size:
+        yield from commits(pa.memory_map(str(path)).read_buffer())
