@@ -83,6 +83,9 @@ class Node:
     def post(self, path: str, **options: object) -> httpx2.Response:
         return httpx2.post(self.url + path, timeout=120, verify=self._trust, **options)
 
+    def request(self, method: str, path: str, **options: object) -> httpx2.Response:
+        return httpx2.request(method, self.url + path, timeout=30, verify=self._trust, **options)
+
     def patch(self, path: str, **options: object) -> httpx2.Response:
         return httpx2.patch(self.url + path, timeout=30, verify=self._trust, **options)
 
