@@ -52,7 +52,7 @@ def pod(folder: Path, text: str, *overrides: str) -> Spicepod:
 
 LATER = """
     runtime.caching runtime.params runtime.telemetry runtime.metrics runtime.task_history runtime.cpu runtime.tracing
-    runtime.mcp runtime.flight.do_put_rate_limit_enabled datasets[0].has_metadata_table datasets[0].check_availability
+    runtime.mcp datasets[0].has_metadata_table datasets[0].check_availability
     datasets[0].metrics datasets[0].acceleration.params.acceptable_lag datasets[0].acceleration.params.query_federation
     datasets[0].acceleration.metrics
 """

@@ -70,7 +70,6 @@ def _flight(section: Section) -> tuple[str | None, FlightLimits]:
         do_put_rate_limit_enabled=section.flag("do_put_rate_limit_enabled", True),
         ipc_compression=section.word("ipc_compression", "none", "lz4_frame", "zstd"),
     )
-    section.without_effect("do_put_rate_limit_enabled")
     section.close(strict=False)
     return address, limits
 
