@@ -33,7 +33,7 @@ def test_no_stretch_has_more_and_none_waits_for_nothing(seed):
     for _ in range(500):
         now += chance.choice([0.0, 0.01, 0.5, 2.0])
         recent, wait = admit(recent, now, limit)
-        within = sum(now - at < limit.seconds for at in taken)
+        within = sum(at + limit.seconds > now for at in taken)
         assert (wait == 0.0) is (within < limit.requests)
         if wait:
             assert admit(recent, now + wait + 1e-6, limit)[1] == 0.0

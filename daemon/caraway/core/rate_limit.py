@@ -16,7 +16,7 @@ def admit(recent: tuple[float, ...], now: float, limit: RateLimit) -> tuple[tupl
 
     0 admits it, and it counts; what is turned away does not.
     """
-    counting = tuple(at for at in recent if now - at < limit.seconds)
+    counting = tuple(at for at in recent if at + limit.seconds > now)
     if len(counting) < limit.requests:
         return (*counting, now), 0.0
     return counting, counting[0] + limit.seconds - now
