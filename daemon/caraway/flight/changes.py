@@ -1,0 +1,119 @@
+"""A change stream on the wire: arrivals to FlightData and back (reference/flight_wire.md 6).
+
+    pack(change) ──▶ Packed, the same for all subscribers ──┐
+    phase, cursor and mark, those of one subscriber ────────┴─▶ ChangeEncoder ──▶ FlightData ──▶ ChangeDecoder
+
+What is sent is generation B: a schema where it changes, one row `t`, the copy as rows `r`, then news as rows `r` and
+`d`. What is received may be of any generation. Between caraways each message also carries a `Word`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from caraway.core import position
+from caraway.core.stream_words import Word, write_word
+from caraway.flight.codec import encode
+from caraway.flight.envelope import envelope_of, wrap
+from caraway.model import Arrival, FlightMessage, Phase, StreamChange
+
+CHUNK_BYTES = 2 * 1024**2
+"""Rows are cut to messages of about this size; foreign gRPC clients take no more than 4 MiB by default."""
+_LARGEST_BODY = 3 * 1024**2
+_FRAMING = 8
+"""Bytes before the flatbuffer of an encapsulated IPC message: continuation marker and length."""
+_NOTHING = FlightMessage(b"", b"")
+
+
+# --- sending ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A change as IPC messages under the schema of their envelope. Dictionaries come before each batch that has them,
+    so that the messages stand alone and any subscriber who was told the schema can be given them."""
+
+    schema: pa.Schema
+    messages: tuple[FlightMessage, ...]
+
+
+def pack(change: StreamChange, schema: pa.Schema, primary_key: tuple[str, ...]) -> Packed:
+    """The messages of a change to a table of `schema`; none for a change without rows.
+
+    Rows of a Delete may have fewer columns than the table: then their messages have a schema of their own.
+    """
+    wrapped = wrap(change, schema, primary_key)
+    step = max(1, CHUNK_BYTES * wrapped.num_rows // max(wrapped.nbytes, 1))
+    pieces = (wrapped.slice(start, step) for start in range(0, wrapped.num_rows, step))
+    return Packed(wrapped.schema, tuple(message for piece in pieces for message in _fitting(piece)))
+
+
+def _fitting(rows: pa.RecordBatch) -> Iterator[FlightMessage]:
+    """The messages of these rows, cut further where rows are unequal; only a single row may be larger."""
+    messages = _messages(rows)
+    if rows.num_rows > 1 and max(len(message.body) for message in messages) > _LARGEST_BODY:
+        half = rows.num_rows // 2
+        yield from _fitting(rows.slice(0, half))
+        yield from _fitting(rows.slice(half))
+    else:
+        yield from messages
+
+
+def _messages(rows: pa.RecordBatch) -> list[FlightMessage]:
+    if "dictionary<" not in str(rows.schema.types):
+        return [_unframed(memoryview(rows.serialize()))]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_batch(rows)
+    _, *messages = pa.ipc.MessageReader.open_stream(sink.getvalue())  # the first is the schema
+    return [FlightMessage(message.metadata.to_pybytes(), memoryview(message.body)) for message in messages]
+
+
+def _unframed(message: memoryview) -> FlightMessage:
+    end = _FRAMING + int.from_bytes(message[4:_FRAMING], "little")
+    return FlightMessage(bytes(message[_FRAMING:end]), message[end:])
+
+
+class ChangeEncoder:
+    """The stream of one subscriber to a table: what it is told, as FlightData on the wire.
+
+    `words` is whether the subscriber speaks them (`read_wish` found some): others are sent rows alone, since the
+    clients of Spice fail on a message that has no header.
+    """
+
+    def __init__(self, schema: pa.Schema, primary_key: tuple[str, ...], *, words: bool = True) -> None:
+        self._schema = schema
+        self._primary_key = primary_key
+        self._words = words
+        self._told: pa.Schema | None = None
+
+    def encode(self, arrival: Arrival) -> Iterator[bytes]:
+        """The messages of an arrival, to be sent in order, each before the next is asked for."""
+        return self.join(arrival, [pack(change, self._schema, self._primary_key) for change in arrival.changes])
+
+    def join(self, arrival: Arrival, packed: Iterable[Packed]) -> Iterator[bytes]:
+        """As `encode`, with `packed` for the changes of the arrival, in their order."""
+        word, before = _words(arrival) if self._words else (b"", b"")
+        messages = [(one.schema, message) for one in packed for message in one.messages]
+        for schema, message in messages[:-1]:
+            yield from self._send(schema, message, before, before)
+        if messages:
+            yield from self._send(*messages[-1], before, word)
+        elif word:
+            yield encode(_NOTHING, app_metadata=word)
+
+    def _send(self, schema: pa.Schema, message: FlightMessage, before: bytes, word: bytes) -> Iterator[bytes]:
+        if schema != self._told:
+            self._told = schema
+            yield encode(_unframed(memoryview(schema.serialize())), app_metadata=before)
+        yield encode(message, app_metadata=word)
+
+
+def _words(arrival: Arrival) -> tuple[bytes, bytes]:
+    """What is said with the last message of an arrival, and with those before it."""
+    if arrival.phase is None:
+        return b"", b""
+    part = Phase.SNAPSHOT if arrival.phase is Phase.SNAPSHOT_END else arrival.phase
+    whole = Word(arrival.phase, position.decode(arrival.cursor), arrival.mark)
+    return write_word(whole), write_word(Word(part))
