@@ -56,6 +56,27 @@ def decode(cursor: Cursor | None) -> Checkpoint | None:
         return None
 
 
+def with_deleted_to(cursor: Cursor | None, offset: int) -> Cursor | None:
+    """The cursor with another `deleted_to`; one that is no JSON object can't say it and stays as it is."""
+    try:
+        document = json.loads(cursor) if cursor is not None else {}
+    except (ValueError, RecursionError):
+        return cursor
+    if not isinstance(document, dict) or document.get("deleted_to", 0) == offset:
+        return cursor
+    return Cursor(json.dumps({**document, "deleted_to": offset}, separators=(",", ":")))
+
+
+def deleted_to(cursor: Cursor | None) -> int | None:
+    """The `deleted_to` of a cursor, which need not be a checkpoint; None where it can't be told."""
+    try:
+        document = json.loads(cursor) if cursor is not None else {}
+    except (ValueError, RecursionError):
+        return None
+    offset = document.get("deleted_to", 0) if isinstance(document, dict) else None
+    return offset if isinstance(offset, int) else None
+
+
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -52,7 +52,6 @@ class DatasetActor:
         upkeep = Upkeep(config.name, settings, self._binding, self._report, shared)
         self._bench = Bench(config, settings, self._binding, self._report, upkeep, shared)
         self._driver = _driver(self._bench)
-        self._log: Latest[Log | None] = Latest(None)
 
     def __repr__(self) -> str:
         return f"<DatasetActor {self.config.name} {self.status.value.state.value} {self._driver}>"
@@ -78,7 +77,7 @@ class DatasetActor:
     @property
     def log(self) -> Latest[Log | None]:
         """The log of the open store; None before there is one."""
-        return self._log
+        return self._binding.log
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 

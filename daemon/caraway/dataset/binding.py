@@ -12,11 +12,12 @@ from caraway.core.window import TimeAxis
 from caraway.dataset.answer import source_snapshot
 from caraway.dataset.fitting import check_retention, follows_schema, must_reopen, partition_axis, projected, time_axis
 from caraway.dataset.link import Link
+from caraway.dataset.log import LoggedStore
 from caraway.dataset.spool import Spool
 from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError, StoreError
 from caraway.latest import Latest
 from caraway.model import ScanRequest, Snapshot, TableInfo
-from caraway.ports import Accelerator, Connect, OpenStore, Source
+from caraway.ports import Connect, Log, OpenStore, Source
 
 CLOSING = 10.0
 """Seconds that closing a store may take: a commit that runs, and an fsync."""
@@ -35,7 +36,8 @@ class Binding:
         suspected: Callable[[Link, SourceError], None],
     ) -> None:
         self.table: Latest[TableInfo | None] = Latest(None)
-        self.store: Accelerator | None = None
+        self.log: Latest[Log | None] = Latest(None)
+        self.store: LoggedStore | None = None
         self.link: Link | None = None
         self._config = config
         self._connect = connect
@@ -71,7 +73,7 @@ class Binding:
     async def open_stored(self) -> None:
         """Open what an earlier run left, if anything; StoreError, ConfigError."""
         if self._open_store is not None and self.store is None:
-            self.store = await self._open_store(None)
+            await self._open(self._open_store, None)
         if self.store is not None:
             self._announce(self.store.spec.schema)
 
@@ -106,9 +108,7 @@ class Binding:
         """Close both ends, within a deadline, whatever is being cancelled."""
         with trio.move_on_after(CLOSING, shield=True):
             await self.disconnect()
-            store, self.store = self.store, None
-            if store is not None:
-                await store.aclose()
+            await self._close()
 
     @asynccontextmanager
     async def answer(self, scan: ScanRequest, *, fallback: bool) -> AsyncIterator[Snapshot]:
@@ -140,20 +140,26 @@ class Binding:
 
     async def _fit_store(self, open_store: OpenStore, found: pa.Schema, refresh_sql: RefreshSql | None) -> None:
         if self.store is not None and self._must_reopen(self.store, found, refresh_sql):
-            store, self.store = self.store, None
-            await store.aclose()
+            await self._close()
         if self.store is None:
-            self.store = await self._opened(open_store, found)
+            try:
+                await self._open(open_store, found)
+            except (StoreError, ConfigError):  # these columns are refused: what is stored goes on being served
+                await self._open(open_store, None)
+                raise
 
-    async def _opened(self, open_store: OpenStore, found: pa.Schema) -> Accelerator | None:
-        """The store for these columns; where they are refused, what is stored is opened again to be served."""
-        try:
-            return await open_store(found)
-        except (StoreError, ConfigError):
-            self.store = await open_store(None)
-            raise
+    async def _open(self, open_store: OpenStore, schema: pa.Schema | None) -> None:
+        store = await open_store(schema)
+        self.store = LoggedStore(store) if store is not None else None
+        self.log.publish(self.store)
 
-    def _must_reopen(self, store: Accelerator, found: pa.Schema, refresh_sql: RefreshSql | None) -> bool:
+    async def _close(self) -> None:
+        store, self.store = self.store, None
+        self.log.publish(None)
+        if store is not None:
+            await store.aclose()
+
+    def _must_reopen(self, store: LoggedStore, found: pa.Schema, refresh_sql: RefreshSql | None) -> bool:
         stored = decode(self.snapshot.cursor) if self.snapshot is not None else None
         asked = stored is not None and stored.refresh_sql != (refresh_sql.text if refresh_sql is not None else None)
         return must_reopen(store.spec.schema, found, self._config, asked=asked)
