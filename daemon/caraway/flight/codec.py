@@ -67,7 +67,7 @@ def _padded_header(header: bytes, others: int) -> bytes:
 def decode(wire: bytes) -> FlightData:
     """The fields of FlightData, unknown ones skipped; SourceError for what is not a protobuf message."""
     fields = dict.fromkeys((_DESCRIPTOR, _HEADER, _APP_METADATA, _BODY), _EMPTY)
-    with _malformed_as_source_error():
+    with malformed_as_source_error():
         for number, value in _fields(memoryview(wire)):
             if number in fields:
                 fields[number] = value
@@ -141,7 +141,7 @@ def header_kind(header: memoryview) -> int:
     """Which IPC message a header is: field 1 of the root table of the flatbuffer."""
     if not header:
         return HeaderKind.NONE
-    with _malformed_as_source_error():
+    with malformed_as_source_error():
         (table,) = struct.unpack_from("<I", header, 0)
         (to_vtable,) = struct.unpack_from("<i", header, table)
         vtable = table - to_vtable
@@ -154,7 +154,7 @@ def header_kind(header: memoryview) -> int:
 
 def read_schema(encapsulated: bytes) -> pa.Schema:
     """The schema out of a SchemaResult or a FlightInfo; SourceError if it is none."""
-    with _malformed_as_source_error():
+    with malformed_as_source_error():
         return pa.ipc.read_schema(pa.py_buffer(encapsulated))
 
 
@@ -176,7 +176,7 @@ class BatchDecoder:
     def decode(self, data: FlightData) -> pa.RecordBatch | None:
         """The batch that this message completes, if it is one; SourceError for anything malformed."""
         kind = header_kind(data.header)
-        with _malformed_as_source_error():
+        with malformed_as_source_error():
             match kind:
                 case HeaderKind.NONE:
                     return None
@@ -239,7 +239,8 @@ class _Feed:
 
 
 @contextmanager
-def _malformed_as_source_error() -> Iterator[None]:
+def malformed_as_source_error() -> Iterator[None]:
+    """What Arrow and the functions here raise at a message that is wrong becomes a SourceError."""
     try:
         yield
     except (pa.ArrowException, ValueError, IndexError, struct.error, OSError, StopIteration) as error:

@@ -5,6 +5,7 @@ primary_keys  list<utf8 not null>       the names of the key columns, again in e
 data          struct of the table       null where op is t
 """
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
 
@@ -24,6 +25,24 @@ class Op(Enum):
     READ = "r"
     DELETE = "d"
     TRUNCATE = "t"
+
+
+class _Kind(Enum):
+    """What a change does; consecutive rows of one kind are one change."""
+
+    APPEND = "append"
+    DELETE = "delete"
+    TRUNCATE = "truncate"
+    UNKNOWN = "unknown"
+
+
+_KINDS: Final = {
+    Op.CREATE.value: _Kind.APPEND,
+    Op.UPDATE.value: _Kind.APPEND,
+    Op.READ.value: _Kind.APPEND,
+    Op.DELETE.value: _Kind.DELETE,
+    Op.TRUNCATE.value: _Kind.TRUNCATE,
+}
 
 
 def envelope_of(data: pa.Schema) -> pa.Schema:
@@ -86,3 +105,79 @@ def _key_names(names: tuple[str, ...], rows: int) -> pa.Array:
     ends = pc.cumulative_sum(pa.repeat(pa.scalar(len(names), pa.int32()), rows))
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
     return pa.ListArray.from_arrays(offsets, block.slice(0, rows * len(names)), type=KEYS_TYPE)
+
+
+# --- unwrapping ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an envelope held: changes in their order, rows of an unknown kind left out, and which letters there were."""
+
+    changes: tuple[StreamChange, ...] = ()
+    skipped: int = 0
+    ops: frozenset[str] = frozenset()
+    primary_key: tuple[str, ...] | None = None
+    """As the first row that tells it has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    kind: _Kind
+    start: int
+    length: int
+
+
+def unwrap(envelope: pa.RecordBatch) -> Contents:
+    """The changes in a batch that is valid and whose schema was checked; ValueError for rows that say nothing."""
+    letters, runs = _runs(envelope.column(0))
+    changes = [change for run in runs if (change := _change(envelope, run)) is not None]
+    skipped = sum(run.length for run in runs if run.kind is _Kind.UNKNOWN)
+    return Contents(tuple(changes), skipped, letters, _primary_key(envelope.column(1), runs))
+
+
+def _runs(ops: pa.Array) -> tuple[frozenset[str], list[_Run]]:
+    """Where the kind changes; the letters themselves are compared by Arrow."""
+    encoded = pc.run_end_encode(ops)
+    letters, ends = encoded.values.to_pylist(), encoded.run_ends.to_pylist()
+    if None in letters:
+        raise ValueError("a change without op")
+    runs: list[_Run] = []
+    for letter, begin, end in zip(letters, [0, *ends], ends, strict=False):
+        kind = _KINDS.get(letter, _Kind.UNKNOWN)
+        start = runs.pop().start if runs and runs[-1].kind is kind else begin
+        runs.append(_Run(kind, start, end - start))
+    return frozenset(letters), runs
+
+
+def _change(envelope: pa.RecordBatch, run: _Run) -> StreamChange | None:
+    match run.kind:
+        case _Kind.APPEND:
+            return Append(_complete(_rows(envelope, run)))
+        case _Kind.DELETE:
+            return Delete(_rows(envelope, run))
+        case _Kind.TRUNCATE:
+            return Truncate()
+        case _Kind.UNKNOWN:
+            return None
+
+
+def _rows(envelope: pa.RecordBatch, run: _Run) -> pa.RecordBatch:
+    data = envelope.column(2).slice(run.start, run.length)
+    if data.null_count:
+        raise ValueError("a row to add or to remove has no data")
+    return pa.RecordBatch.from_arrays(data.flatten(), schema=pa.schema(list(data.type)))
+
+
+def _complete(rows: pa.RecordBatch) -> pa.RecordBatch:
+    for field, column in zip(rows.schema, rows.columns, strict=True):
+        if column.null_count and not field.nullable:
+            raise ValueError(f"column {field.name} must not be null, but a row has none")
+    return rows
+
+
+def _primary_key(lists: pa.ListArray, runs: list[_Run]) -> tuple[str, ...] | None:
+    for run in runs:
+        if names := lists[run.start].as_py():
+            return tuple(names)
+    return None
