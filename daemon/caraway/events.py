@@ -155,6 +155,32 @@ class RefreshScheduled(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetFellBehind(Event):
+    """Its copy became older than is acceptable; `lag` in seconds, `problem` as its status tells it, with the remedy."""
+
+    level: ClassVar[Level] = Level.WARN
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    lag: float
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCaughtUp(Event):
+    """It is current again, after so many seconds beyond what is acceptable."""
+
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"Dataset {self.dataset} caught up: it was too far behind for {self.seconds:.1f}s"
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionFinished(Event):
     target: ClassVar[str] = "caraway.dataset"
     dataset: str

@@ -1,6 +1,6 @@
 """Lag: how old the newest proof is that a copy is current, and when that is too old (DESIGN, dataset actor).
 
-    Current ──lag above the acceptable──────────▶ Behind     the dataset is in Error, and stays served
+    Current ──lag as long as the acceptable─────▶ Behind     the dataset is in Error, and stays served
     Behind ───lag at most half of it────────────▶ Current    it is Ready again
 
 A proof is the moment at which something told where the source stood, once that much is applied here. Times are
@@ -35,16 +35,15 @@ def judge(state: State, proven: float, now: float, acceptable: float | None) -> 
     """The state now, by when the newest proof was; without an acceptable lag nothing is too old."""
     if acceptable is None:
         return Current()
-    lag = now - proven
     match state:
         case Current():
-            return Behind(proven + acceptable) if lag > acceptable else state
+            return Behind(proven + acceptable) if now >= proven + acceptable else state
         case Behind():
-            return Current() if lag <= acceptable * RECOVERED else state
+            return Current() if now <= proven + acceptable * RECOVERED else state
 
 
 def deadline(state: State, proven: float, acceptable: float | None) -> float:
-    """When `judge` is to be asked again if no proof comes: after this moment the copy is behind."""
+    """When `judge` is to be asked again if no proof comes: at this moment the copy is behind."""
     if acceptable is None or isinstance(state, Behind):
         return float("inf")
     return proven + acceptable
@@ -77,7 +76,7 @@ class Proofs:
         """The source stands at `end`, or an arrival that will be applied as `end` is here."""
         if _reached(self.applied, end):
             return replace(self, proven=max(self.proven, now), head=end, waiting=())
-        return replace(self, head=end, waiting=(*self.waiting[:1], Told(now, end)))
+        return replace(self, head=end, waiting=(*self._oldest(end), Told(now, end)))
 
     def reached(self, position: Position) -> "Proofs":
         """All before `position` is applied."""
@@ -89,7 +88,7 @@ class Proofs:
         """The connection is gone, maybe `unnoticed` seconds ago."""
         if not self.connected:
             return self
-        return replace(self, connected=False, proven=max(self.proven, self.as_of(now) - unnoticed))
+        return replace(self, connected=False, proven=self.as_of(now - unnoticed))
 
     def as_of(self, now: float) -> float:
         """The newest proof at this moment."""
@@ -103,6 +102,10 @@ class Proofs:
         if self.head is None or self.applied is None or self.head.epoch != self.applied.epoch:
             return None
         return max(0, self.head.offset - self.applied.offset)
+
+    def _oldest(self, end: Position) -> tuple[Told, ...]:
+        """What waits longest; a position of an epoch that is over is never reached, so `end` takes its place."""
+        return tuple(told if told.end.epoch == end.epoch else Told(told.at, end) for told in self.waiting[:1])
 
 
 def _reached(applied: Position | None, end: Position) -> bool:

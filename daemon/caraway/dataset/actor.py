@@ -23,6 +23,7 @@ from caraway.dataset.bench import Bench
 from caraway.dataset.binding import Binding
 from caraway.dataset.driver import Driver
 from caraway.dataset.keeping import Keeping
+from caraway.dataset.lagging import Lagging
 from caraway.dataset.link import Link
 from caraway.dataset.refreshing import Refreshing
 from caraway.dataset.report import Phase, Report
@@ -52,6 +53,7 @@ class DatasetActor:
         upkeep = Upkeep(config.name, settings, self._binding, self._report, shared)
         self._bench = Bench(config, settings, self._binding, self._report, upkeep, shared)
         self._driver = _driver(self._bench)
+        self._lagging = Lagging(config, self._driver, self._report, shared)
 
     def __repr__(self) -> str:
         return f"<DatasetActor {self.config.name} {self.status.value.state.value} {self._driver}>"
@@ -107,7 +109,9 @@ class DatasetActor:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what is stored, then keep it fresh until cancelled; `started` once what is stored is open."""
-        await self._driver.run(task_status)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._lagging.run)
+            await self._driver.run(task_status)
 
     async def aclose(self) -> None:
         """Close source and store, within a deadline, when `run` is over for good."""

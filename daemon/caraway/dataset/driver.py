@@ -4,12 +4,13 @@ from typing import Protocol
 
 import trio
 
+from caraway.dataset.lagging import Evidence
 from caraway.dataset.link import Link
 from caraway.errors import SourceError
 from caraway.model import DatasetStatus, RefreshOverrides
 
 
-class Driver(Protocol):
+class Driver(Evidence, Protocol):
     """Driven by one actor: `run` is the actor's task, all else is called from other tasks and does not wait."""
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:

@@ -3,6 +3,7 @@
 import trio
 
 from caraway.core.retry import backoff
+from caraway.core.symptom import Cause
 from caraway.dataset.bench import Bench
 from caraway.dataset.link import Link
 from caraway.dataset.report import Phase
@@ -29,7 +30,13 @@ class Keeping:
         """Nothing reads it."""
 
     def current(self) -> DatasetStatus:
-        return self._bench.report.status.value
+        return self._bench.report.current()
+
+    def proven(self, now: float) -> None:
+        """It is never behind: it is its own source."""
+
+    def cause(self) -> Cause:
+        raise AssertionError(f"dataset {self._bench.config.name} has no source to be behind")
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         await self._bench.open_stored()

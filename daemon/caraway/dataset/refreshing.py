@@ -14,13 +14,15 @@ import pyarrow as pa
 import trio
 
 from caraway.config.model import RefreshMode, RefreshSql
-from caraway.core import refresh
+from caraway.core import refresh, symptom
 from caraway.core.checkpoint import Checkpoint
 from caraway.core.refresh import Failed, Fetch, Policy, Requested, Run, Running, State, Succeeded, Waiting
 from caraway.core.retry import backoff
 from caraway.core.schedule import delayed, due_after, first_due
+from caraway.core.symptom import Cause
 from caraway.dataset.bench import Bench
 from caraway.dataset.fetch import Fetched, Order, fetch
+from caraway.dataset.lagging import age_of
 from caraway.dataset.link import Link
 from caraway.dataset.mailbox import Mailbox
 from caraway.dataset.report import Expected, Phase
@@ -57,6 +59,7 @@ class Refreshing:
         self._reached = False
         self._useless = 0  # failed connections in a row; one that had answered a query begins the count anew
         self._blind = False
+        self._proven: float | None = None  # when the last reading that succeeded began
 
     def __repr__(self) -> str:
         return repr(self._state)
@@ -86,12 +89,27 @@ class Refreshing:
         self._mailbox.post(Requested(max(asked, link.since + pause)))
 
     def current(self) -> DatasetStatus:
-        return self._report.status.value
+        return self._report.current()
+
+    def proven(self, now: float) -> float | None:  # noqa: ARG002
+        return self._proven
+
+    def cause(self) -> Cause:
+        store, failed = self._report.problem_of(Phase.STORE), self._report.problem_of(Phase.REFRESH, Phase.CRASH)
+        if store is not None:
+            return symptom.unstored(store.message, store.remedy)
+        if failed is not None:
+            return symptom.failing(failed.message, failed.remedy)
+        if self._report.running:
+            return symptom.refreshing()
+        return symptom.waiting(refresh.deadline(self._state) - trio.current_time())
 
     # --- the task ----------------------------------------------------------------------------------------------------
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         stored = await self._bench.open_stored()
+        if stored is not None and self._proven is None:
+            self._proven = trio.current_time() - age_of(stored.proven_at, self._shared.wall())
         self._state = self._resumed(trio.current_time(), stored)
         self._publish()
         task_status.started()
@@ -197,6 +215,7 @@ class Refreshing:
 
         async with link.use() as source:
             fetched = await fetch(source, store, order, wall=self._shared.wall, loading=loading, progress=progress)
+        self._proven = began
         self._finished(fetched, mode, size, trio.current_time() - began)
         await store.maintain()
 

@@ -9,7 +9,7 @@ import trio
 from caraway.core.readiness import Facts, Serve, is_ready, state_of
 from caraway.errors import ConfigError, SourceError, StoreError
 from caraway.latest import Latest
-from caraway.model import DatasetStatus, Problem, Snapshot, State
+from caraway.model import DatasetStatus, Problem, Snapshot, State, StreamStatus
 
 PROGRESS_EVERY = 0.2
 """Seconds between two reports of a refresh that runs."""
@@ -23,6 +23,7 @@ class Phase(Enum):
     CRASH = "crash"
     STORE = "store"
     REFRESH = "refresh"
+    LAG = "lag"
     RETENTION = "retention"
 
 
@@ -39,6 +40,9 @@ class Report:
         self.due = float("inf")
         self.last_refresh: datetime | None = None
         self.proven_at: datetime | None = None
+        self.acceptable_lag: float | None = None
+        self.stream: StreamStatus | None = None
+        self.judge: Callable[[], None] = lambda: None  # brings `proven_at` and the lag's problem up to the moment
         self.rows = 0
         self.rate = 0.0
         self._serve = serve
@@ -74,6 +78,19 @@ class Report:
         since = known.since if known is not None else self._wall()
         self._problems[phase] = Problem(message_of(error), getattr(error, "remedy", ""), since)
 
+    def note(self, phase: Phase, problem: Problem) -> None:
+        """As `failed`, for a problem that is put into words elsewhere."""
+        self._problems[phase] = problem
+
+    def problem_of(self, *phases: Phase) -> Problem | None:
+        """The gravest open problem of some phases."""
+        return next((self._problems[phase] for phase in Phase if phase in phases and phase in self._problems), None)
+
+    @property
+    def running(self) -> bool:
+        """Whether a refresh runs."""
+        return self._running
+
     def succeeded(self, *phases: Phase) -> None:
         for phase in phases:
             self._problems.pop(phase, None)
@@ -83,32 +100,39 @@ class Report:
         self.publish()
 
     def publish(self) -> None:
+        self.status.publish(self.current())
+
+    def current(self) -> DatasetStatus:
+        """What is so at this moment; others hear of it by `publish`."""
+        if not self._stopping:
+            self.judge()
         facts = Facts(self.loaded, self.resolved, self._running, bool(self._problems))
         before = self.status.value
-        self.status.publish(
-            DatasetStatus(
-                before.name,
-                State.SHUTTING_DOWN if self._stopping else state_of(facts),
-                is_ready(before.ready, facts, self._serve),
-                self._problem(),
-                self.snapshot,
-                self.failures,
-                self.last_refresh,
-                self._next_refresh(),
-                self.proven_at,
-                self.rows,
-                self.rate,
-                self.activity,
-            )
+        return DatasetStatus(
+            before.name,
+            State.SHUTTING_DOWN if self._stopping else state_of(facts),
+            is_ready(before.ready, facts, self._serve),
+            self._problem(),
+            self.snapshot,
+            self.failures,
+            self.last_refresh,
+            self._next_refresh(),
+            self.proven_at,
+            self.rows,
+            self.rate,
+            self.activity,
+            self.stream,
+            self.acceptable_lag,
         )
 
     def _problem(self) -> Problem | None:
-        """The gravest problem; where there are more, their messages follow."""
+        """The gravest problem; where there are more, the messages that it does not quote follow."""
         found = [self._problems[phase] for phase in Phase if phase in self._problems]
+        told = [each for each in found if not any(_quotes(other, each) for other in found)]
         if len(found) < 2:
             return found[0] if found else None
         oldest = min(problem.since for problem in found if problem.since is not None)
-        return Problem(" ".join(problem.message for problem in found), found[0].remedy, oldest)
+        return Problem(" ".join(problem.message for problem in told), told[0].remedy, oldest)
 
     def _next_refresh(self) -> datetime | None:
         wait = self.due - trio.current_time()
@@ -117,6 +141,10 @@ class Report:
     def _rate(self) -> None:
         elapsed = trio.current_time() - self._began
         self.rate = self.rows / elapsed if elapsed > 0 else 0.0
+
+
+def _quotes(problem: Problem, other: Problem) -> bool:
+    return len(problem.message) > len(other.message) and other.message in problem.message
 
 
 def message_of(error: Expected | str) -> str:
