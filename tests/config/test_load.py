@@ -53,14 +53,21 @@ def pod(folder: Path, text: str, *overrides: str) -> Spicepod:
 LATER = """
     runtime.caching runtime.params runtime.telemetry runtime.metrics runtime.task_history runtime.cpu runtime.tracing
     runtime.mcp datasets[0].has_metadata_table datasets[0].check_availability
-    datasets[0].metrics datasets[0].acceleration.params.acceptable_lag datasets[0].acceleration.params.query_federation
-    datasets[0].acceleration.metrics
+    datasets[0].metrics datasets[0].acceleration.params.query_federation datasets[0].acceleration.metrics
 """
 
 
 def test_what_is_not_done_yet_is_said() -> None:
     said = {warning.split(": ", 1)[1] for warning in load(FULL).warnings}
     assert said == {f"{key}: this has no effect in this version" for key in LATER.split()}
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("5m", 300.0), ("90", 90.0), ("off", math.inf), ("", None)])
+def test_the_acceptable_lag(tmp_path: Path, written: str, seconds: float | None) -> None:
+    text = f"datasets: [{{from: 'file:x.csv', name: t, acceleration: {{params: {{acceptable_lag: {written}}}}}}}]"
+    acceleration = pod(tmp_path, text).datasets[0].acceleration
+    assert acceleration is not None
+    assert acceleration.acceptable_lag == seconds
 
 
 def test_every_key_of_runtime() -> None:

@@ -70,7 +70,7 @@ def read_engine(section: Section) -> Engine:
 def read_params(section: Section, engine: Engine) -> EngineParams:
     """`acceleration.params`; a parameter that the engine does not know is a problem, as its promise can't be kept."""
     params = section.section("params")
-    params.without_effect(*_COMMON)
+    params.without_effect("query_federation")
     own = _OWN[engine]
     known = (*own, *_COMMON, *_CACHING)
     for name in params.names():
@@ -80,7 +80,7 @@ def read_params(section: Section, engine: Engine) -> EngineParams:
             params.problem(name, f"the {engine.value} engine does not know this parameter{did_you_mean(name, known)}")
     return EngineParams(
         {name: params.text(name) for name in own if params.has(name)},
-        params.duration("acceptable_lag"),
+        params.parsed("acceptable_lag", _acceptable_lag, None),
         params.word("query_federation", "enabled", "disabled") == "enabled",
     )
 
@@ -106,6 +106,18 @@ def _ttl(params: Section) -> float:
     if ttl is not None and item_ttl is not None and ttl != item_ttl:
         params.problem("caching_item_ttl", "this is another name of caching_ttl, which says something else")
     return ttl if ttl is not None else item_ttl or 0.0
+
+
+def _acceptable_lag(text: str) -> float:
+    if text == "off":
+        return math.inf
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f"error parsing acceptable_lag as duration: {error}; or off, for any lag") from error
+    if seconds == 0:
+        raise ValueError("this must be greater than zero; off accepts any lag")
+    return seconds
 
 
 def _text_duration(params: Section, name: str) -> float | None:

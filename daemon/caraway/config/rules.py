@@ -1,9 +1,10 @@
 """Keys that contradict each other or lack each other (reference/spicepod.md 5, 6; refresh.md)."""
 
+import math
 from collections.abc import Mapping
 
 from caraway.config.connectors import evaluates_sql, streams
-from caraway.config.model import Acceleration, Engine, RefreshMode, StorageMode
+from caraway.config.model import LOCALPOD, STREAMS_ONLY, Acceleration, Engine, RefreshMode, StorageMode
 from caraway.config.section import Section
 from caraway.core.predicate import Predicate, has_raw, raw_terms
 from caraway.model import OnConflict, TimeColumn
@@ -12,6 +13,8 @@ VIEW = "view"
 """Stands for the connector where a view is accelerated."""
 
 _SIMPLE = "compare columns with values, or with now() plus or minus an INTERVAL of weeks, days, hours, minutes, seconds"
+
+_LEAST_STREAM_LAG = 2.0
 
 Targets = Mapping[tuple[str, ...], OnConflict]
 
@@ -24,6 +27,7 @@ def check_acceleration(
     _check_later(section, acceleration)
     _check_stream(section, acceleration, time_column, connector)
     _check_schedule(section, acceleration)
+    _check_lag(section, acceleration, time_column, connector)
     _check_time(section, time_column)
     _check_retention(section, acceleration)
     _check_conditions(section, acceleration, connector)
@@ -89,6 +93,30 @@ def _check_schedule(section: Section, acceleration: Acceleration) -> None:
     window = acceleration.refresh_mode in (RefreshMode.APPEND, RefreshMode.FULL)
     if section.has("refresh_data_window") and not window:
         section.warn("refresh_data_window", "this has no effect without refresh_mode full or append")
+
+
+def _check_lag(section: Section, acceleration: Acceleration, time_column: TimeColumn | None, connector: str) -> None:
+    """A window that the dataset can't keep to would be an Error that comes and goes."""
+    lag = acceleration.acceptable_lag
+    if lag is None or lag == math.inf:
+        return
+    params, every = section.section("params"), acceleration.refresh_check_interval
+    if acceleration.refresh_mode is RefreshMode.DISABLED:
+        params.warn("acceptable_lag", "this has no effect on a memory: dataset, which is its own source")
+    elif not _is_fetched(acceleration, time_column, connector):
+        if lag < _LEAST_STREAM_LAG:
+            params.warn("acceptable_lag", "upstreams tell once a second that they live, so the status may come and go")
+    elif every is None and acceleration.refresh_cron is None:
+        params.warn("acceptable_lag", "nothing refreshes this dataset by itself, so it is in Error once it is older")
+    elif every is not None and lag <= every:
+        params.warn("acceptable_lag", "this is not more than refresh_check_interval, so each refresh comes too late")
+
+
+def _is_fetched(acceleration: Acceleration, time_column: TimeColumn | None, connector: str) -> bool:
+    if connector in (LOCALPOD, *STREAMS_ONLY):
+        return acceleration.refresh_check_interval is not None
+    append = acceleration.refresh_mode is RefreshMode.APPEND and time_column is not None
+    return append or acceleration.refresh_mode is RefreshMode.FULL
 
 
 def _check_time(section: Section, time_column: TimeColumn | None) -> None:
