@@ -38,6 +38,10 @@ class Signal(NamedTuple):
     wait: Callable[[], Awaitable[object]]
 
 
+_NOBODY = Signal(lambda: None, trio.sleep_forever)
+"""The signal of a side that does not wait."""
+
+
 class World(NamedTuple):
     """What a pipe's end needs of the loop it lives in: new signals, and a turn for the others."""
 
@@ -132,6 +136,11 @@ class Inlet(Generic[T]):
     def __init__(self, pipe: Pipe[T], world: World) -> None:
         self._pipe = pipe
         self._world = world
+
+    def take_nowait(self) -> T | None:
+        """The next value if it is there already; the end shows in the iteration alone."""
+        taken = self._pipe.take_nowait(_NOBODY)
+        return taken.value if isinstance(taken, outcome.Value) else None
 
     def __aiter__(self) -> "Inlet[T]":
         return self

@@ -404,3 +404,27 @@ async def test_cancelling_the_body_with_a_call_in_flight():
                 scope.cancel()
     assert watched.left
     assert scope.cancelled_caught
+
+
+async def test_an_inlet_gives_what_is_there_without_waiting(island):
+    there, go_on = asyncio.Event(), asyncio.Event()
+
+    async def produce(outlet):
+        await outlet.put("a")
+        await outlet.put("b")
+        there.set()
+        await go_on.wait()
+
+    async with island.stream(produce) as inlet:
+        assert await anext(inlet) == "a"
+        await island.run(there.wait)
+        assert inlet.take_nowait() == "b"
+        assert inlet.take_nowait() is None
+        await island.run(_set, go_on)
+        with pytest.raises(StopAsyncIteration):
+            await anext(inlet)
+        assert inlet.take_nowait() is None
+
+
+async def _set(event):
+    event.set()
