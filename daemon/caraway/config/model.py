@@ -126,7 +126,7 @@ class Acceleration:
     params: Params = field(default_factory=dict, repr=False)
     """Those that the engine itself reads; the common ones are the fields below."""
     acceptable_lag: float | None = None
-    """Seconds without proof of being current until the dataset is in Error; infinity: never; None: 60 for streams, else never."""
+    """Seconds without proof of being current until an Error; infinity: never; None: 60 for streams, else never."""
     query_federation: bool = True
     caching: Caching = Caching()
     metrics: Mapping[str, bool] = field(default_factory=dict)
