@@ -73,6 +73,32 @@ _REFUSED = _Meaning(
 )
 _FAILED = _Meaning("UnableToQuery", _REFUSED.what, "It is tried again. If it stays so, look at the upstream's log.")
 
+_SILENT = _Meaning(
+    "PeerSilent",
+    "{endpoint} answers no more while it had to {action}: {said}.",
+    "It is tried again. Check that the upstream runs, and that nothing in between drops connections without a word.",
+)
+_DATA_LOSS = _Meaning(
+    "DataLoss",
+    "{endpoint} could not {action} without a gap: {said}.",
+    "Nothing is missing here: it subscribes again, and takes a complete copy where it has to. If it happens often, "
+    "the upstream's changes come faster than they are sent.",
+)
+_NO_SUCH_STREAM = _Meaning(
+    "UnableToSubscribe",
+    "{endpoint} refused to {action}: {said}.",
+    "The table may not exist at the upstream, or not be one that can be subscribed to. Check its name, and that the "
+    "upstream lists it.",
+    retry_after=RECHECK_SECONDS,
+)
+_NO_STREAMS = _Meaning(
+    "UnableToSubscribe",
+    "{endpoint} can't {action}, for it serves no change streams (DoExchange): {said}.",
+    "Poll it instead: set `refresh_mode: full`, or `append` with a `time_column`, and a `refresh_check_interval`. Or "
+    "check that the endpoint is the Arrow Flight port of a Spice runtime.",
+    retry_after=RECHECK_SECONDS,
+)
+
 _BY_STATUS = {
     "UNAUTHENTICATED": _UNAUTHORIZED,
     "PERMISSION_DENIED": _FORBIDDEN,
@@ -91,13 +117,36 @@ _BY_STATUS = {
 _BELOW_HTTP2 = (
     (("ssl handshake failed", "certificate_verify_failed", "tsi_", "ssl_error", "hostname verification"), _TLS),
     (("http1.x", "as the first frame"), _HTTP1),
+    (("ping timeout", "keepalive"), _SILENT),
     (("failed to connect", "dns resolution failed", "connection refused", "no route to host"), _UNREACHABLE),
 )
 
 
+_BY_STATUS_OF_STREAMS = {
+    "DATA_LOSS": _DATA_LOSS,
+    "INVALID_ARGUMENT": _NO_SUCH_STREAM,
+    "NOT_FOUND": _NO_SUCH_STREAM,
+    "UNIMPLEMENTED": _NO_STREAMS,
+}
+
+
 def explain(failure: Failure, endpoint: str, action: str) -> SourceError:
     """The error of an `action` ("run a query") against an `endpoint` (its URL)."""
-    meaning = _meaning(failure)
+    return _worded(_meaning(failure), failure, endpoint, action)
+
+
+def explain_stream(failure: Failure, endpoint: str, action: str) -> SourceError:
+    """As `explain`, where the action is to subscribe: some statuses mean something of their own there."""
+    own = None if failure.retryable or is_reset(failure) else _BY_STATUS_OF_STREAMS.get(failure.status)
+    return _worded(own or _meaning(failure), failure, endpoint, action)
+
+
+def silent(endpoint: str, action: str, seconds: float) -> SourceError:
+    """The error of a peer that sends nothing for so long, though it promised heartbeats."""
+    return _worded(_SILENT, Failure("UNAVAILABLE", f"nothing came for {seconds:.0f} seconds"), endpoint, action)
+
+
+def _worded(meaning: _Meaning, failure: Failure, endpoint: str, action: str) -> SourceError:
     said = failure.message.strip().rstrip(".")[:1000] or failure.status
     return SourceError(
         meaning.what.format(endpoint=endpoint, action=action, said=said),

@@ -135,6 +135,8 @@ class ChangeDecoder:
         self._held: list[Contents] = []
         self.primary_key: tuple[str, ...] | None = None
         """The names of the key columns, once a row told them."""
+        self.spoken = False
+        """Whether the server speaks our words."""
 
     def decode(self, data: FlightData) -> Arrival | None:
         """What this message completes; None for one that only prepares others, or says nothing to us."""
@@ -159,6 +161,7 @@ class ChangeDecoder:
     def _arrival(self, contents: Contents, word: Word | None) -> Arrival | None:
         if word is None:
             return _foreign(contents)
+        self.spoken = True
         self._held.append(contents)
         if word.phase is Phase.LIVE and word.position is None:
             self._check_held()

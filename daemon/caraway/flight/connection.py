@@ -80,6 +80,13 @@ class Connection:
         call = self._open().unary_stream(f"/{SERVICE}/DoGet", Ticket.SerializeToString)
         return call(Ticket(ticket=ticket), metadata=headers)
 
+    def do_exchange(self, request: bytes, headers: Headers) -> Any:
+        """The stream of FlightData that answers one message, as bytes; both are FlightData on the wire.
+
+        Called with one request: on the wire that is the same as a stream of one message and its end.
+        """
+        return self._open().unary_stream(f"/{SERVICE}/DoExchange")(request, metadata=headers)
+
     async def close(self) -> None:
         """End the channel and every call on it."""
         channel, self._channel = self._channel, None
@@ -151,12 +158,12 @@ def _options(max_message_size: int) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", max_message_size),
         ("grpc.max_send_message_length", max_message_size),
         ("grpc.primary_user_agent", f"caraway/{__version__} (python)"),
-        # A peer that vanished without a word is noticed within half a minute, even while it owes us a long answer.
+        # A peer that vanished without a word is noticed within 15 s, even while it owes us a long answer.
         # The third is what counts where the peer takes bytes and answers none (measured: 60 s without it); without
         # the fourth gRPC stops asking after two pings. Of a server that minds them, it asks half as often.
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.http2.ping_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 4_000),
+        ("grpc.http2.ping_timeout_ms", 4_000),
         ("grpc.http2.max_pings_without_data", 0),
         # The default waits up to two minutes before it looks whether a restarted server is back.
         ("grpc.initial_reconnect_backoff_ms", 200),
