@@ -2,6 +2,7 @@
 
 import math
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import pyarrow as pa
@@ -11,13 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caraway.accelerators.storage import ViolationError
+from caraway.config.model import Access, RefreshMode, StorageMode
 from caraway.core.checkpoint import Checkpoint, decode, encode
+from caraway.core.predicate import Compare, Literal
 from caraway.dataset import writing
 from caraway.dataset.writing import WriteQueue
 from caraway.errors import QueryError, QueryFailure, StoreError
-from caraway.model import Append, Cursor, Delete, OnConflict, Position, TableSpec, Written
+from caraway.model import Append, Cursor, Delete, OnConflict, Position, State, TableSpec, Written
 from support.dataset_world import START, settle, wall
+from support.dataset_world import World as Dataset_
 from support.fake_accelerator import FakeAccelerator
+from support.fake_source import FakeSource
 
 SCHEMA = pa.schema([("id", pa.int64()), ("word", pa.string())])
 PLAIN = TableSpec("t", SCHEMA)
@@ -336,3 +341,104 @@ async def _outcome(world, changes):
         return type(await world.queue.write(changes))
     except (StoreError, QueryError) as error:
         return type(error)
+
+
+# --- through the actor ------------------------------------------------------------------------------------------------
+
+
+def written_to(tmp_path, *, access=Access.READ_WRITE, **keys):
+    """A dataset that is written to and has no source."""
+    world = Dataset_(
+        tmp_path, FakeSource(pa.table({"id": pa.array([], pa.int64()), "word": pa.array([], pa.string())}))
+    )
+    return world.accelerate(refresh_mode=RefreshMode.DISABLED, **keys).keys(access=access)
+
+
+async def test_a_dataset_without_read_write_is_not_written_to(tmp_path, autojump_clock):
+    for world in (
+        written_to(tmp_path, access=Access.READ),
+        Dataset_(tmp_path, FakeSource(pa.Table.from_batches([rows(1)]))),
+    ):
+        async with world.run() as actor:
+            await actor.status.wait_until(lambda status: status.ready)
+            with pytest.raises(QueryError) as refused:
+                await actor.write(added(1))
+            assert refused.value.failure is QueryFailure.FORBIDDEN
+            assert "access: read_write" in str(refused.value)
+
+
+@pytest.mark.parametrize("engine", ["arrow", "sqlite", "parquet"])
+async def test_what_was_written_is_there_after_a_restart(tmp_path, engine):
+    world = written_to(tmp_path, mode=StorageMode.FILE, primary_key=("id",))
+    world.engine = engine
+    async with world.run() as actor:
+        await actor.status.wait_until(lambda status: status.ready)
+        for number in range(20):
+            await actor.write(added(2 * number, 2 * number + 1))
+        await actor.write(removed(3, 4, 99))
+        status = await actor.status.wait_until(lambda status: status.snapshot.rows == 38)
+        assert wall() - timedelta(seconds=1) < status.last_refresh <= wall()
+        assert status.proven_at is None, "it is its own source"
+        with pytest.raises(ViolationError):
+            await actor.write(added(50, 5))
+    async with world.run() as actor:
+        await actor.status.wait_until(lambda status: status.ready)
+        found = [row["id"] for row in await world.rows()]
+        assert sorted(found) == ([] if engine == "arrow" else [n for n in range(40) if n not in {3, 4}])
+
+
+async def test_a_full_disk_is_an_error_of_the_dataset_until_a_write_succeeds(tmp_path, autojump_clock):
+    world = written_to(tmp_path)
+    async with world.run() as actor:
+        await actor.status.wait_until(lambda status: status.ready)
+        world.store.failures = [FULL]
+        with pytest.raises(StoreError, match="The disk is full"):
+            await actor.write(added(1))
+        status = await actor.status.wait_until(lambda status: status.problem is not None)
+        assert (status.state, status.problem.remedy) == (State.ERROR, "Free space.")
+        await actor.write(added(2))
+        await actor.status.wait_until(lambda status: status.state is State.READY)
+
+
+async def test_writes_wait_for_nothing_but_the_store_and_retention_goes_on(tmp_path, autojump_clock):
+    world = written_to(
+        tmp_path,
+        retention_check_enabled=True,
+        retention_check_interval=10.0,
+        retention_sql=Compare("id", "<", Literal(100, "int64")),
+    )
+    async with world.run() as actor:
+        await actor.status.wait_until(lambda status: status.ready)
+        for number in range(60):
+            await actor.write(added(70 + number))
+            await trio.sleep(1)
+        found = world.disk.state.table["id"].to_pylist()
+    assert max(found) == 129
+    assert min(found) >= 100, "what a check removes is gone though writes never stopped"
+
+
+async def test_a_bug_fails_those_who_wait_and_the_next_run_takes_writes_again(tmp_path, autojump_clock):
+    world = written_to(tmp_path)
+    actor = world.actor()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_crash, world, actor)
+        await actor.status.wait_until(lambda status: status.ready)
+        world.store.commit_delay = 1.0
+        world.store.failures = [ZeroDivisionError()]
+        nursery.start_soon(_refused, actor)
+        await settle()
+        nursery.start_soon(_refused, actor)
+    async with world.run() as actor:
+        await actor.status.wait_until(lambda status: status.ready)
+        await actor.write(added(1))
+
+
+async def _crash(world, actor):
+    with pytest.raises(BaseExceptionGroup):
+        await world.live(actor)
+
+
+async def _refused(actor):
+    with pytest.raises(QueryError) as refused:
+        await actor.write(added(1))
+    assert refused.value.failure is QueryFailure.UNAVAILABLE

@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager
 
 import trio
 
-from caraway.config.model import Dataset, ReadyState, RefreshMode
+from caraway.config.model import Access, Dataset, ReadyState, RefreshMode
 from caraway.core.readiness import Serve
 from caraway.dataset.bench import Bench
 from caraway.dataset.binding import Binding
@@ -30,6 +30,7 @@ from caraway.dataset.report import Phase, Report
 from caraway.dataset.settings import settings_of
 from caraway.dataset.shared import Shared
 from caraway.dataset.upkeep import Upkeep
+from caraway.dataset.writing import WriteQueue
 from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError
 from caraway.latest import Latest
 from caraway.model import Append, DatasetStatus, Delete, RefreshOverrides, ScanRequest, Snapshot, TableInfo, Written
@@ -52,7 +53,8 @@ class DatasetActor:
         self._report = Report(config.name, Serve(config.ready_state.value), shared.wall)
         upkeep = Upkeep(config.name, settings, self._binding, self._report, shared)
         self._bench = Bench(config, settings, self._binding, self._report, upkeep, shared)
-        self._driver = _driver(self._bench)
+        self._writes = WriteQueue(config.name, shared.wall)
+        self._driver = _driver(self._bench, self._writes)
         self._lagging = Lagging(config, self._driver, self._report, shared)
 
     def __repr__(self) -> str:
@@ -83,9 +85,14 @@ class DatasetActor:
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 
-    async def write(self, changes: Sequence[Append | Delete]) -> Written:  # noqa: ARG002
+    async def write(self, changes: Sequence[Append | Delete]) -> Written:
         """Make changes durable, all or none; StoreError, QueryError."""
-        raise QueryError(f"Dataset {self.config.name} is not written to.", QueryFailure.FORBIDDEN)
+        if self.config.access is not Access.READ_WRITE:
+            message = (
+                f"Dataset {self.config.name} is read-only; a memory: dataset takes writes with access: read_write."
+            )
+            raise QueryError(message, QueryFailure.FORBIDDEN)
+        return await self._writes.write(changes)
 
     def request_refresh(self, overrides: RefreshOverrides = PLAIN) -> None:
         """Ask for one refresh, which starts after this call; ConfigError for one that is not possible."""
@@ -129,7 +136,7 @@ class DatasetActor:
         self._driver.suspected(link, error)
 
 
-def _driver(bench: Bench) -> Driver:
+def _driver(bench: Bench, writes: WriteQueue) -> Driver:
     if bench.settings.accelerated and bench.settings.mode is RefreshMode.DISABLED:
-        return Keeping(bench)
+        return Keeping(bench, writes)
     return Refreshing(bench)

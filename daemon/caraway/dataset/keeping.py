@@ -1,4 +1,7 @@
-"""Keeps a dataset that is written to and has no source to be fresh with: its store, and the store's upkeep."""
+"""Keeps a dataset that is written to and has no source to be fresh with: its store, and the store's upkeep.
+
+writes ──▶ WriteQueue ──▶ store        one task, so that commits, retention and maintenance never meet
+"""
 
 import trio
 
@@ -7,18 +10,21 @@ from caraway.core.symptom import Cause
 from caraway.dataset.bench import Bench
 from caraway.dataset.link import Link
 from caraway.dataset.report import Phase
+from caraway.dataset.writing import WriteQueue
 from caraway.errors import ConfigError, SourceError, StoreError
 from caraway.model import DatasetStatus, RefreshOverrides
+from caraway.ports import Accelerator
 
 
 class Keeping:
     """The driver of a `memory:` dataset; a `Driver`."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, writes: WriteQueue) -> None:
         self._bench = bench
+        self._writes = writes
 
     def __repr__(self) -> str:
-        return "Keeping"
+        return f"Keeping({self._writes!r})"
 
     def request_refresh(self, overrides: RefreshOverrides) -> None:  # noqa: ARG002
         raise self._no_source()
@@ -40,13 +46,33 @@ class Keeping:
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         await self._bench.open_stored()
+        self._bench.report.proven_at = None  # the time since the last write is no lag
         self._bench.publish()
         task_status.started()
         await self._open()
-        while True:
-            self._bench.publish()
-            await trio.sleep_until(self._bench.upkeep.deadline)
-            await self._bench.upkeep.run()
+        with self._writes.open():
+            while True:
+                self._bench.publish()
+                await self._turn()
+
+    async def _turn(self) -> None:
+        """Wait for writes, commit a group of them, and look after the store."""
+        with trio.move_on_at(self._bench.upkeep.deadline):
+            await self._writes.wait_posted()
+        store = self._bench.binding.store
+        if store is not None and self._writes.waiting:
+            await self._commit(store)
+        await self._bench.upkeep.run()
+
+    async def _commit(self, store: Accelerator) -> None:
+        report = self._bench.report
+        trouble = await self._writes.commit(store)
+        if trouble is not None:
+            report.failed(Phase.STORE, trouble)
+            return
+        report.succeeded(Phase.STORE)
+        report.last_refresh = self._bench.shared.wall()
+        self._bench.upkeep.committed()
 
     async def _open(self) -> None:
         """Open the store with the declared columns, however often that takes."""

@@ -18,6 +18,10 @@ MAINTAIN_EVERY = 60.0
 """Seconds between calls of a store's maintenance while nothing is committed: bounds of age come due by themselves."""
 
 
+MAINTAIN_COMMITS = 256
+"""Commits after which maintenance does not wait for that: each leaves something that a reader pays for."""
+
+
 class Upkeep:
     """Retention ticks at once and then every interval, counted from the end of the last; driven by the actor's task."""
 
@@ -28,6 +32,7 @@ class Upkeep:
         self._report = report
         self._shared = shared
         self._evict_at = self._maintain_at = float("inf")
+        self._commits = 0
 
     @property
     def deadline(self) -> float:
@@ -40,12 +45,19 @@ class Upkeep:
             self._maintain_at = now + MAINTAIN_EVERY
             self._evict_at = now if self._settings.evicts_every < float("inf") else float("inf")
 
+    def committed(self) -> None:
+        """A commit was made."""
+        self._commits += 1
+        if self._commits >= MAINTAIN_COMMITS:
+            self._maintain_at = trio.current_time()
+
     async def run(self) -> None:
         """Do what is due."""
         if self._evict_at <= trio.current_time():
             await self._evict()
             self._evict_at = trio.current_time() + self._settings.evicts_every
         if self._maintain_at <= trio.current_time():
+            self._commits = 0
             await self._maintain()
             self._maintain_at = trio.current_time() + MAINTAIN_EVERY
 

@@ -127,6 +127,11 @@ class WriteQueue:
             self._posted = trio.Event()
         await self._posted.wait()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a write waits for a commit."""
+        return bool(self._waiting)
+
     async def commit(self, store: Accelerator) -> StoreError | None:
         """Commit what waits, as far as one group goes; what failed for a reason that is not in the writes."""
         group = self._take()
