@@ -366,12 +366,47 @@ async def test_offsets_are_never_given_twice(engine: EngineUnderTest) -> None:
     async with engine.open(keyed()) as store:
         first = await store.commit([Append(numbered(1, 2))], None)
         holes = await store.commit([Delete(numbered(2))], None)
-        assert holes.end_offset == first.end_offset
+        assert holes.end_offset > first.end_offset
         second = await store.commit([Append(numbered(3))], None)
         assert second.end_offset > first.end_offset
         tail = await tail_of(store, first.epoch, first.end_offset)
         assert tail is not None
         assert ids([row for _, row in tail]) == [3]
+
+
+async def test_a_delete_by_key_has_an_offset_of_its_own(engine: EngineUnderTest) -> None:
+    async with engine.open(keyed()) as store:
+        first = await store.commit([Append(numbered(1, 2, 3, 4, 5))], None)
+        second = await store.commit([Delete(numbered(1, 2)), Delete(numbered(1)), Delete(numbered(3))], None)
+        assert second.end_offset == 7
+        third = await store.commit([Append(numbered(6)), Delete(numbered(6)), Append(numbered(7))], None)
+        assert third.end_offset == 10
+        assert [row["id"] for _, row in await tail_of(store, first.epoch, 5) or ()] == [7]
+        retention = Compare("id", "=", Literal(7, "int64"))
+        assert (await store.commit([DeleteWhere(retention)], None)).end_offset == 10
+
+
+async def test_a_delete_without_a_key_has_one_too(engine: EngineUnderTest) -> None:
+    async with engine.open(PLAIN) as store:
+        await store.commit([Append(numbered(1, 2, 2))], None)
+        assert (await store.commit([Delete(numbered(2)), Delete(numbered(9))], None)).end_offset == 4
+
+
+async def test_a_tail_may_begin_and_end_in_a_hole(engine: EngineUnderTest) -> None:
+    async with engine.open(keyed()) as store:
+        await store.commit([Append(numbered(*range(1, 9)))], None)
+        await store.commit([Delete(numbered(5, 6))], None)
+        await store.commit([Append(numbered(10, 11))], None)
+        last = await store.commit([Delete(numbered(11)), Delete(numbered(8))], None)
+        assert last.end_offset == 13
+        for _ in range(2):
+            for start, expected in {4: [7, 10], 8: [10], 9: [10], 10: [], 11: [], 12: [], 13: []}.items():
+                tail = await tail_of(store, last.epoch, start)
+                assert tail is not None
+                assert [row["id"] for _, row in tail] == expected, start
+                assert all(start < end <= 13 for end, _ in tail)
+            await store.maintain()
+        assert (await store.commit([Append(numbered(12))], None)).end_offset == 14
 
 
 # --- deletes and retention -------------------------------------------------------------------------------------------
@@ -550,6 +585,21 @@ async def test_a_deleted_key_may_come_again_in_the_same_commit(engine: EngineUnd
 
 
 # --- reopening -------------------------------------------------------------------------------------------------------
+
+
+@outliving
+async def test_the_offset_of_a_delete_is_found_again(engine: EngineUnderTest) -> None:
+    async with engine.open(keyed()) as store:
+        await store.commit([Append(numbered(1, 2, 3))], None)
+        await store.commit([Delete(numbered(3))], None)
+        await store.maintain()
+        before = await store.commit([Append(numbered(4)), Delete(numbered(4))], Cursor("c"))
+        assert before.end_offset == 6
+    async with engine.open(keyed()) as store:
+        assert store.snapshot.value is not None
+        assert (store.snapshot.value.end_offset, store.snapshot.value.rows) == (6, 2)
+        after = await store.commit([Append(numbered(5))], None)
+        assert [row["id"] for _, row in await tail_of(store, after.epoch, 6) or ()] == [5]
 
 
 @outliving

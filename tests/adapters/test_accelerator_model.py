@@ -48,12 +48,20 @@ class Model:
     on_conflict: OnConflict | None
     rows: list[tuple] = field(default_factory=list)
     offered: list[int] = field(default_factory=list)
+    end: int = 0
+    """The offset after the newest row or delete."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether rows are dropped, of which each engine decides whether they have an offset."""
+        return self.on_conflict in {OnConflict.DROP, OnConflict.UPSERT_DEDUP, OnConflict.UPSERT_LAST}
 
     def append(self, rows: list[tuple]) -> None:
         self.offered += [at for _, _, at in rows if at is not None]
         match self.on_conflict:
             case None:
                 self.rows = self.rows + rows
+                self.end += len(rows)
             case OnConflict.REJECT:
                 self._reject(rows)
             case OnConflict.DROP:
@@ -68,6 +76,7 @@ class Model:
         if rows and len(set(keys)) < len(keys):
             raise RefusedError
         self.rows = self.rows + rows
+        self.end += len(rows)
 
     def _upsert(self, rows: list[tuple]) -> None:
         if self.on_conflict is OnConflict.UPSERT_DEDUP:
@@ -79,13 +88,16 @@ class Model:
         if len(keys) < len(rows):
             raise RefusedError
         self.rows = [row for row in self.rows if row[0] not in keys] + rows
+        self.end += len(rows)
 
     def apply(self, step: tuple) -> None:
         what, argument = step
         if what == "append":
             self.append(argument)
         elif what == "delete":
-            self.rows = [row for row in self.rows if row[0] not in argument]
+            left = [row for row in self.rows if row[0] not in argument]
+            self.end += len(left) < len(self.rows) and self.on_conflict is not None
+            self.rows = left
         else:
             self.rows = [row for row in self.rows if row[2] is None or row[2] >= argument]
 
@@ -105,18 +117,18 @@ def change(step: tuple, keyed: bool) -> Append | Delete | DeleteWhere:
 async def perform(store, model: Model, action: tuple, number: int) -> None:
     what, argument = action
     keyed = model.on_conflict is not None
-    rows, offered = model.rows, list(model.offered)
+    rows, offered, end = model.rows, list(model.offered), model.end
     try:
         if what == "commit":
             for step in argument:
                 model.apply(step)
         elif what in {"stage", "replace"}:
             if what == "replace":
-                model.rows, model.offered = [], []
+                model.rows, model.offered, model.end = [], [], 0
             for part in argument:
                 model.append(part)
     except RefusedError:
-        model.rows, model.offered = rows, offered
+        model.rows, model.offered, model.end = rows, offered, end
         with pytest.raises(StoreError):
             await do(store, what, argument, keyed, number)
         return
@@ -152,6 +164,7 @@ async def check(store, model: Model, cursor: str | None) -> None:
     assert tail is not None
     assert [row for _, row in tail] == expected
     assert not tail or tail[-1][0] <= snapshot.end_offset
+    assert snapshot.end_offset == model.end or (model.drops and snapshot.end_offset > model.end)
 
 
 async def walk(engine: EngineUnderTest, on_conflict: OnConflict | None, actions: list[tuple]) -> None:

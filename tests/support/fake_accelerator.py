@@ -192,7 +192,8 @@ def apply(state: FakeState, change: Change, spec: TableSpec) -> FakeState:
         case Delete(keys):
             columns = list(spec.primary_key or spec.schema.names)
             gone = set(_tuples(keys, columns))
-            return _keep(state, [row not in gone for row in _tuples(state.table, columns)])
+            left = _keep(state, [row not in gone for row in _tuples(state.table, columns)])
+            return left if left is state else replace(left, end=left.end + 1)
         case DeleteWhere(predicate):
             batches = state.table.combine_chunks().to_batches()
             masks = [pc.fill_null(mask(batch, predicate), False).to_pylist() for batch in batches]

@@ -36,6 +36,10 @@ class Tally:
         left = self.rows - rows
         return replace(self, rows=left, bytes=self.bytes * left // max(self.rows, 1))
 
+    def deleted(self, rows: int) -> "Tally":
+        """After a delete by key: if rows went, it has an offset of its own, so that a position in the log covers it."""
+        return replace(self.shrunk(rows), end_offset=self.end_offset + 1) if rows else self
+
     def snapshot(self, data: SnapshotData) -> Snapshot:
         return Snapshot(
             epoch=self.epoch,

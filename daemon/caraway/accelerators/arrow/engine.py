@@ -40,6 +40,7 @@ class ArrowAccelerator:
         self._storage = storage
         self._limiter = trio.CapacityLimiter(1)
         self._held: Counter[Path] = Counter()
+        self._state: State | None = None
         self._snapshot: Latest[Snapshot | None] = Latest(None)
 
     @property
@@ -85,7 +86,7 @@ class ArrowAccelerator:
     async def tail(
         self, epoch: str, from_offset: int
     ) -> AsyncIterator[AsyncIterator[tuple[int, pa.RecordBatch]] | None]:
-        state = self._store.state
+        state = self._state
         if state is None or state.tally.epoch != epoch or not 0 <= from_offset <= state.tally.end_offset:
             yield None
             return
@@ -118,7 +119,7 @@ class ArrowAccelerator:
 
     def _publish(self, state: State) -> Snapshot:
         """Show the newest state, then remove the files that nobody reads any more."""
-        snapshot = state.tally.snapshot(state.data)
+        self._state, snapshot = state, state.tally.snapshot(state.data)
         self._snapshot.publish(snapshot)
         self._store.remove(frozenset(self._store.retired - self._held.keys()))
         return snapshot

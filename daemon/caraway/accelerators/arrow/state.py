@@ -69,13 +69,17 @@ class State:
         columns = list(spec.primary_key or spec.schema.names)
         wanted = conform(keys, pa.schema([spec.schema.field(name).with_nullable(True) for name in columns]))
         if spec.primary_key:
-            return self.hide(self.keys.find(spec.primary_key, wanted))
+            return self._deleted(self.keys.find(spec.primary_key, wanted))
         values = row_keys(wanted)
         matching = [
             batch.column(OFFSET_COLUMN).filter(pc.is_in(row_keys(batch.select(columns)), values))
             for batch in self.batches()
         ]
-        return self.hide(_joined(matching))
+        return self._deleted(_joined(matching))
+
+    def _deleted(self, offsets: pa.Int64Array) -> "State":
+        tally = self.tally.deleted(len(offsets))
+        return replace(self.hide(offsets), tally=tally) if len(offsets) else self
 
     def delete_where(self, predicate: Predicate) -> "State":
         return self.hide(_joined([filter_batch(batch, predicate).column(OFFSET_COLUMN) for batch in self.batches()]))

@@ -84,12 +84,18 @@ class Draft:
         stored = physical_schema(wanted.schema)
         plain = [to_physical(column) for column in wanted.columns]
         batch = pa.RecordBatch.from_arrays(plain, schema=stored.remove(len(plain)))
+        before = self.hidden
         if self._spec.primary_key:
             self._hide(self.keys.find(self._spec.primary_key, batch))
-            return
+        else:
+            self._delete_equal(batch, stored)
+        if self.hidden is not before:
+            self.end_offset += 1  # a delete has an offset, so that a position in the log covers it
+
+    def _delete_equal(self, batch: pa.RecordBatch, stored: pa.Schema) -> None:
         rows = pc.unique(row_keys(batch))
         for live in self._live(stored):
-            found = pc.is_in(row_keys(live.select(list(columns))), rows)
+            found = pc.is_in(row_keys(live.select(batch.schema.names)), rows)
             self._hide(live.column(OFFSET_COLUMN).filter(found))
 
     def _delete_where(self, predicate: Predicate) -> None:

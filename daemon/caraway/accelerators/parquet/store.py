@@ -100,7 +100,7 @@ class Store:
         marker = wal.Marker(
             generation=state.generation if draft.is_empty and state.generation else state.generation + 1,
             end_offset=draft.end_offset,
-            rows=draft.end_offset - state.end_offset,
+            rows=sum(batch.num_rows for batch in draft.rows),
             cursor=cursor,
             max_time=draft.max_time,
             hidden=pa.concat_arrays([pa.array([], pa.int64()), *draft.newly_hidden]),

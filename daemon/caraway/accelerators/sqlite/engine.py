@@ -113,9 +113,7 @@ class SqliteAccelerator:
         return self._publish(await self._blocking(self._store.append, load, cursor))
 
     async def replace(self, load: Load, cursor: Cursor | None) -> Snapshot:
-        snapshot = self._publish(await self._blocking(self._store.replace, load, cursor))
-        await self._blocking(self._store.drop_leftovers, self._readers())
-        return snapshot
+        return self._publish(await self._blocking(self._store.replace, load, cursor))
 
     async def _blocking(self, fn: Callable[..., T], *args: object) -> T:
         return await blocking.call(fn, *args, limiter=self._limiter)

@@ -1,7 +1,7 @@
 """One dataset in a SQLite file, as its writer knows it; every method blocks."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import assert_never
@@ -96,17 +96,18 @@ class Store:
                 came, gone = self._writer.append(names, rows, state.end_offset, generation)
                 size = rows.nbytes * came // max(rows.num_rows, 1)
                 end = state.end_offset + rows.num_rows
-                return self._removed(state, gone).grown(came, size, end, max_nanos(rows, self.spec.time))
+                return self._marking(gone, state.shrunk).grown(came, size, end, max_nanos(rows, self.spec.time))
             case Delete(keys):
-                return self._removed(state, self._writer.delete(names, keys, generation))
+                return self._marking(self._writer.delete(names, keys, generation), state.deleted)
             case DeleteWhere(predicate):
-                return self._removed(state, self._writer.delete_where(names, predicate, generation))
+                return self._marking(self._writer.delete_where(names, predicate, generation), state.shrunk)
             case _:
                 assert_never(change)
 
-    def _removed(self, state: Tally, rows: int) -> Tally:
+    def _marking(self, rows: int, count: Callable[[int], Tally]) -> Tally:
+        """The count after so many rows were marked as removed."""
         self._marked = self._marked or rows > 0
-        return state.shrunk(rows)
+        return count(rows)
 
     # --- bulk loads ---
 
@@ -172,7 +173,8 @@ class Store:
             came, gone = self._writer.move(quoted(source.rows), names, self._next_generation, shift=shift)
             self._writer.move_chunks(source, names, shift)
             size = staged.bytes * came // max(staged.rows, 1)
-            after = self._removed(before, gone).grown(came, size, staged.end_offset + shift, staged.max_time)
+            after = self._marking(gone, before.shrunk)
+            after = after.grown(came, size, staged.end_offset + shift, staged.max_time)
             state = self._saved(before, after, cursor)
         self.state = state
         return state
