@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from caraway.config.cron import local_zone, next_fire
-from caraway.config.model import Acceleration, Dataset, RefreshMode, RefreshOnStartup
+from caraway.config.model import Acceleration, Dataset, RefreshMode, RefreshOnStartup, RefreshSql
+from caraway.core.predicate import raw_terms
 from caraway.core.refresh import Policy
 from caraway.core.schedule import NextFire, Schedule, Startup
 from caraway.errors import ConfigError, ConfigProblem
+from caraway.model import OnConflict
 
 _FETCHING = (RefreshMode.FULL, RefreshMode.APPEND)
 _JITTER_SHARE = 0.1
@@ -39,7 +41,7 @@ class Settings:
 
 
 def settings_of(config: Dataset) -> Settings:
-    """The settings of a dataset; ConfigError for a refresh mode that needs more than fetching."""
+    """The settings of a dataset; ConfigError for a refresh mode that there is not, or not for its keys."""
     acceleration = config.acceleration
     if acceleration is None or not acceleration.enabled:
         return Settings(False, Acceleration(refresh_mode=RefreshMode.DISABLED), Schedule(), Policy())
@@ -62,11 +64,31 @@ def fetch_mode(text: str | None, usual: RefreshMode) -> RefreshMode:
 
 def _check_mode(config: Dataset, acceleration: Acceleration) -> None:
     mode = acceleration.refresh_mode
-    stream = mode is RefreshMode.APPEND and config.time_column is None
-    if stream or mode not in (*_FETCHING, RefreshMode.DISABLED):
-        what = "refresh_mode append without a time_column" if stream else f"refresh_mode {mode.value}"
-        message = f"{what} is not available for dataset {config.name}; use full, or append with a time_column"
+    if config.follows:
+        check_streamed(acceleration.refresh_sql, config.name)
+    elif mode not in (*_FETCHING, RefreshMode.DISABLED):
+        message = f"refresh_mode {mode.value} is not available for dataset {config.name}; use full, append or changes"
         raise ConfigError(ConfigProblem(message, "acceleration.refresh_mode"))
+
+
+def check_streamed(refresh_sql: RefreshSql | None, dataset: str) -> None:
+    """ConfigError for a condition that is the source's to evaluate: here it is asked of rows that have arrived."""
+    terms = raw_terms(refresh_sql.predicate) if refresh_sql is not None else ()
+    if terms:
+        message = f"{', '.join(terms)} can't be evaluated on the rows of a stream (dataset {dataset}); "
+        remedy = "compare columns with values, by comparisons, IN, LIKE, IS NULL, AND, OR and NOT"
+        raise ConfigError(ConfigProblem(message + remedy, "acceleration.refresh_sql"))
+
+
+def stream_conflict(config: Dataset) -> OnConflict:
+    """What a stored key does to an arriving row: in a stream the newest word on a key counts, unless it is dropped."""
+    acceleration = config.acceleration
+    if acceleration is None:
+        return OnConflict.REJECT
+    asked = acceleration.on_conflict
+    if not config.follows or asked is OnConflict.DROP or (asked is OnConflict.REJECT and not acceleration.primary_key):
+        return asked
+    return OnConflict.UPSERT_LAST
 
 
 def _schedule(acceleration: Acceleration) -> Schedule:
