@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from caraway.accelerators.parquet import wal
 from caraway.accelerators.parquet.catalog import Catalog
+from caraway.accelerators.parquet.disk import sync_file
 from caraway.accelerators.parquet.files import HIDDEN, PARTS, TAILS, make_folders, new_hidden, new_tail, remove_garbage
 from caraway.accelerators.parquet.options import parse
 from caraway.accelerators.parquet.schema import check
@@ -76,6 +77,7 @@ def recovered(state: State, folder: Path) -> State:
         state = replace(state, hidden_path=new_hidden(folder))
     if tail.path.exists():
         os.truncate(tail.path, state.tails[-1].length)
+        sync_file(tail.path)  # a commit that a killed process had written may be nowhere but in memory yet
     return state
 
 
