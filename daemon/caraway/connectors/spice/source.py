@@ -1,26 +1,33 @@
 """A table of another Spice or caraway as a source: what SQL can say is pushed down, the rest is applied here."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import pyarrow as pa
 import trio
 
+from caraway.core import position
 from caraway.core.sqltext import Statement, quote, select
 from caraway.errors import SourceError, StoreError
 from caraway.flight.client import FlightClient
 from caraway.kernels import conform, filter_batch
-from caraway.model import ReadRequest
+from caraway.model import Arrival, Cursor, ReadRequest
 
 SCHEMA_SECONDS = 60.0
+HEARTBEAT_SECONDS = 2.0
 
 
 class SpiceSource:
-    """The port `Source` over Flight. Batches have the schema that `schema()` told last, whatever the stream says."""
+    """The port `StreamSource` over Flight.
 
-    def __init__(self, client: FlightClient, table: tuple[str, ...]) -> None:
+    Batches of `read` have the schema that `schema()` told last, whatever the stream says. `heartbeat` is the greatest
+    number of seconds without a word that a caraway is asked for.
+    """
+
+    def __init__(self, client: FlightClient, table: tuple[str, ...], *, heartbeat: float = HEARTBEAT_SECONDS) -> None:
         self._client = client
         self._table = table
+        self._heartbeat = heartbeat
         self._schema: pa.Schema | None = None
 
     async def schema(self) -> pa.Schema:
@@ -42,6 +49,11 @@ class SpiceSource:
             aclosing(self._rows(batches, statement, request)) as rows,
         ):
             yield rows
+
+    def follow(self, cursor: Cursor | None) -> AbstractAsyncContextManager[AsyncIterator[Arrival]]:
+        """As the port says; a Spice, which tells no rows of its copies, is asked to count them."""
+        path, count = ".".join(self._table), f"SELECT count(*) FROM {self._name}"
+        return self._client.subscribe(path, position.decode(cursor), heartbeat=self._heartbeat, count=count)
 
     async def version(self) -> str | None:
         """A Spice upstream tells no version."""
