@@ -27,6 +27,7 @@ from caraway.config.params import ConnectorParams
 from caraway.core.readiness import pod_ready
 from caraway.dataset.actor import DatasetActor
 from caraway.dataset.fitting import storage_mode
+from caraway.dataset.settings import stream_conflict
 from caraway.dataset.shared import Shared, load_permits
 from caraway.dataset.spool import Spool
 from caraway.dataset.tables import DatasetTables
@@ -181,6 +182,8 @@ class Daemon:
                 return partial(_open_synthetic, config, params)
             case "memory":
                 return partial(_open_memory, config)
+            case "ws" | "wss":
+                return partial(_open_websocket, config, params, self._emit, self.pod.directory)
             case "view":
                 return partial(self._open_view, config)
             case unknown:  # the loader knows this list
@@ -202,7 +205,7 @@ class Daemon:
             engine=acceleration.engine,
             mode=storage_mode(config),
             primary_key=acceleration.primary_key,
-            on_conflict=acceleration.on_conflict,
+            on_conflict=stream_conflict(config),
             indexes=acceleration.indexes,
             time=config.time_column,
             params=acceleration.params,
@@ -261,6 +264,12 @@ async def _open_memory(config: Dataset) -> Source:
     from caraway.connectors.memory import open_memory_source
 
     return await open_memory_source(config)
+
+
+async def _open_websocket(config: Dataset, params: ConnectorParams, emit: Emit, directory: Path) -> Source:
+    from caraway.connectors.websocket.open import open_websocket_source
+
+    return await open_websocket_source(config, params, emit, directory=directory)
 
 
 def _addresses(options: Options, runtime: Runtime) -> Endpoints:

@@ -206,6 +206,36 @@ class RetentionBlind(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MessagesRefused(Event):
+    """Messages of a stream were left out, for they did not fit the table; `why` is about one of them."""
+
+    level: ClassVar[Level] = Level.WARN
+    target: ClassVar[str] = "caraway.stream"
+    dataset: str
+    count: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset}: {self.count:,} messages were left out; one of them: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class RowsRepeated(Event):
+    """Rows came whose sequence is not above what is stored; they were left out."""
+
+    target: ClassVar[str] = "caraway.stream"
+    dataset: str
+    count: int
+    stored: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.dataset}: {self.count:,} rows were left out, for their sequence is not above {self.stored}, which "
+            "is stored; if the source began to count anew, remove the dataset's files"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ChildCrashed(Event):
     """A supervised task died of a bug; `restart_in` None: it is quarantined or escalated."""
 

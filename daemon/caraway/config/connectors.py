@@ -32,18 +32,25 @@ _FILE = """
     file_format file_extension file_compression_type csv_has_header csv_quote csv_escape csv_delimiter
     tsv_has_header tsv_quote tsv_escape tsv_delimiter
 """
+_WEBSOCKET = """
+    ws_subprotocol ws_headers ws_first_message ws_sequence_field ws_sequence_start ws_ping_interval
+    ws_max_message_size ws_tls_ca_certificate_file
+"""
+_WEBSOCKETS = ConnectorKind(frozenset(_WEBSOCKET.split()), prefix="ws_", streams=True, refresh_mode=RefreshMode.APPEND)
 AVAILABLE = {
     "spice.ai": ConnectorKind(frozenset(_SPICE.split()), prefix="spiceai_", sql=True, streams=True),
     "file": ConnectorKind(frozenset(_FILE.split())),
     "synthetic": ConnectorKind(frozenset({"rows", "rate", "seed", "start"})),
     "memory": ConnectorKind(refresh_mode=RefreshMode.DISABLED),
     LOCALPOD: ConnectorKind(streams=True),
+    "ws": _WEBSOCKETS,
+    "wss": _WEBSOCKETS,
 }
 
 _LATER = """
     abfs adbc clickhouse databricks debezium delta_lake dremio duckdb dynamodb elasticsearch flightsql ftp gcs git
     github glue graphql http https iceberg imap kafka mongodb mssql mysql nfs odbc oracle postgres s3 scylladb
-    sftp sharepoint sink smb snowflake spark turso unity_catalog ws wss
+    sftp sharepoint sink smb snowflake spark turso unity_catalog
 """
 LATER = frozenset(_LATER.split())
 """Connectors that the Spice runtime or a later version knows and this version does not have."""

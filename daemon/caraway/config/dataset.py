@@ -6,6 +6,7 @@ from caraway.config.acceleration import Subject, read_acceleration
 from caraway.config.connectors import TYPE_ACTION_CONNECTORS, check_params, read_from
 from caraway.config.model import (
     LOCALPOD,
+    STREAMS_ONLY,
     Acceleration,
     Access,
     ColumnDecl,
@@ -41,7 +42,7 @@ def read_dataset(section: Section, depends_on: tuple[str, ...] = ()) -> Dataset:
         from_=from_,
         description=section.text("description"),
         metadata=section.free("metadata"),
-        columns=read_columns(section, needed=from_.connector == "memory"),
+        columns=read_columns(section, needed=from_.connector in ("memory", *STREAMS_ONLY)),
         access=_access(section),
         params=section.scalars("params"),
         time_column=time_column,
@@ -175,6 +176,8 @@ def _check(section: Section, dataset: Dataset, acceleration: Acceleration | None
         _check_parent(section, dataset)
     if dataset.from_.connector == "memory":
         _check_memory(section, dataset, acceleration)
+    if dataset.from_.connector in STREAMS_ONLY:
+        _check_streamed(section, dataset)
     if dataset.check_availability_interval is not None:
         where = "on an accelerated dataset" if dataset.acceleration is not None else "in this version"
         section.warn("check_availability_interval", f"this has no effect {where}")
@@ -197,6 +200,16 @@ def _check_memory(section: Section, dataset: Dataset, acceleration: Acceleration
         section.problem("acceleration", "a memory: dataset is nothing but its acceleration; it can't be disabled")
     if not dataset.columns:
         section.problem("columns", "a memory: dataset declares its columns, each with a name and a type")
+    else:
+        _check_declared(section, dataset)
+
+
+def _check_streamed(section: Section, dataset: Dataset) -> None:
+    """What tells no schema and can't be asked."""
+    if dataset.acceleration is None:
+        section.problem("acceleration", "a WebSocket tells what happens and can't be asked: add an acceleration")
+    if not dataset.columns:
+        section.problem("columns", "a WebSocket tells no schema: declare the columns, each with a name and a type")
     else:
         _check_declared(section, dataset)
 

@@ -76,6 +76,8 @@ def _check_mode(section: Section, acceleration: Acceleration, connector: str) ->
         )
     if connector == "memory" and section.has("refresh_mode"):
         section.problem("refresh_mode", "a memory: dataset is written to and has no source to refresh from")
+    if connector in STREAMS_ONLY and acceleration.refresh_mode is not RefreshMode.APPEND:
+        section.problem("refresh_mode", "a WebSocket brings rows as they come; its refresh_mode is append")
     if connector == VIEW and acceleration.refresh_mode in (RefreshMode.CACHING, RefreshMode.SNAPSHOT):
         section.problem("refresh_mode", "a view can only have refresh_mode full or append")
 

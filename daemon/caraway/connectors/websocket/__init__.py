@@ -1,0 +1,1 @@
+"""WebSocket sources: messages as they come, appended to a declared table."""
