@@ -123,7 +123,7 @@ class Pulse:
 
     def cause(self, report: Report) -> Cause:
         """Why the copy is not current, as far as the stream and the report's problems tell."""
-        store = report.problem_of(Trouble.STORE)
+        store = report.problem_of(Trouble.STORE, Trouble.WRITE)
         if store is not None:
             return symptom.unstored(store.message, store.remedy)
         match self._status.state:

@@ -22,6 +22,7 @@ class Phase(Enum):
 
     CRASH = "crash"
     STORE = "store"
+    WRITE = "write"
     REFRESH = "refresh"
     LAG = "lag"
     RETENTION = "retention"
