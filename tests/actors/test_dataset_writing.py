@@ -17,7 +17,7 @@ from caraway.core.checkpoint import Checkpoint, decode, encode
 from caraway.core.predicate import Compare, Literal
 from caraway.dataset import writing
 from caraway.dataset.writing import WriteQueue
-from caraway.errors import QueryError, QueryFailure, StoreError
+from caraway.errors import QueryError, QueryFailure, SourceError, StoreError
 from caraway.model import Append, Cursor, Delete, OnConflict, Position, State, TableSpec, Written
 from support.dataset_world import START, settle, wall
 from support.dataset_world import World as Dataset_
@@ -442,3 +442,25 @@ async def _refused(actor):
     with pytest.raises(QueryError) as refused:
         await actor.write(added(1))
     assert refused.value.failure is QueryFailure.UNAVAILABLE
+
+
+async def test_a_write_waits_for_the_store_to_open(tmp_path, autojump_clock):
+    world = written_to(tmp_path)
+    actor = world.actor()
+    async with world.run(actor):
+        await actor.write(added(1))
+    assert world.disk.state.table["id"].to_pylist() == [1]
+
+
+async def test_where_the_store_does_not_open_writes_fail_until_it_does(tmp_path, autojump_clock):
+    world = written_to(tmp_path)
+    world.source.connect_failures = [SourceError("not now"), None]
+    actor = world.actor()
+    async with world.run(actor):
+        await settle()
+        with pytest.raises(QueryError) as refused:
+            await actor.write(added(1))
+        assert refused.value.failure is QueryFailure.NOT_READY
+        await actor.status.wait_until(lambda status: status.ready)
+        await actor.write(added(2))
+    assert world.disk.state.table["id"].to_pylist() == [2]

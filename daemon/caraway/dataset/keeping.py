@@ -3,6 +3,8 @@
 writes ──▶ WriteQueue ──▶ store        one task, so that commits, retention and maintenance never meet
 """
 
+from typing import NoReturn
+
 import trio
 
 from caraway.core.retry import backoff
@@ -49,11 +51,16 @@ class Keeping:
         self._bench.report.proven_at = None  # the time since the last write is no lag
         self._bench.publish()
         task_status.started()
-        await self._open()
-        with self._writes.open():
-            while True:
-                self._bench.publish()
-                await self._turn()
+        while True:
+            with self._writes.open():  # what is written while the store opens waits for that
+                if await self._opened():
+                    await self._keep()
+            await trio.sleep(backoff(self._bench.report.failures, self._bench.shared.draw()))
+
+    async def _keep(self) -> NoReturn:
+        while True:
+            self._bench.publish()
+            await self._turn()
 
     async def _turn(self) -> None:
         """Wait for writes, commit a group of them, and look after the store."""
@@ -74,21 +81,19 @@ class Keeping:
         report.last_refresh = self._bench.shared.wall()
         self._bench.upkeep.committed()
 
-    async def _open(self) -> None:
-        """Open the store with the declared columns, however often that takes."""
+    async def _opened(self) -> bool:
+        """Open the store with the declared columns; whether that succeeded."""
         report = self._bench.report
-        while True:
-            try:
-                await self._attempt()
-            except (SourceError, StoreError, ConfigError) as error:
-                report.failures += 1
-                report.failed(Phase.REFRESH, error)
-            else:
-                report.succeeded(Phase.REFRESH, Phase.STORE, Phase.CRASH)
-                report.failures = 0
-                return
+        try:
+            await self._attempt()
+        except (SourceError, StoreError, ConfigError) as error:
+            report.failures += 1
+            report.failed(Phase.REFRESH, error)
             self._bench.publish()
-            await trio.sleep(backoff(report.failures, self._bench.shared.draw()))
+            return False
+        report.succeeded(Phase.REFRESH, Phase.STORE, Phase.CRASH)
+        report.failures = 0
+        return True
 
     async def _attempt(self) -> None:
         await self._bench.binding.connect(None)
