@@ -24,7 +24,7 @@ from caraway.model import (
     TimeColumn,
     TimeFormat,
 )
-from support.engines import FAKE, NAMES, PERSISTENT, EngineUnderTest, rows_of, table_of, tail_of
+from support.engines import CONFORMING, FAKE, NAMES, PERSISTENT, SIMULATED, EngineUnderTest, rows_of, table_of, tail_of
 
 SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("name", pa.string()), pa.field("at", pa.timestamp("us"))])
 TIME = TimeColumn("at", TimeFormat.TIMESTAMP)
@@ -49,7 +49,7 @@ def ids(rows: list[dict]) -> list[int]:
     return [row["id"] for row in rows]
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=CONFORMING)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> EngineUnderTest:
     return EngineUnderTest(request.param, tmp_path / "orders")
 
@@ -58,7 +58,7 @@ def among(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("engine", names, indirect=True)
 
 
-outliving = among(FAKE, *PERSISTENT)
+outliving = among(FAKE, SIMULATED, *PERSISTENT)
 """What memory holds ends with its process."""
 with_modes = among(*PERSISTENT)
 """`arrow` has one mode, memory."""

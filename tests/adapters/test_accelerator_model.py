@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from caraway.core.predicate import Compare, In, Literal
 from caraway.errors import StoreError
 from caraway.model import Append, Cursor, Delete, DeleteWhere, OnConflict, TableSpec, TimeColumn, TimeFormat
-from support.engines import NAMES, EngineUnderTest, rows_of, tail_of
+from support.engines import CONFORMING, EngineUnderTest, rows_of, tail_of
 
 SCHEMA = pa.schema([("id", pa.int64()), ("word", pa.string()), ("at", pa.int64()), ("tags", pa.list_(pa.int8()))])
 KEYS = st.integers(0, 12)
@@ -196,7 +196,7 @@ async def walk(engine: EngineUnderTest, on_conflict: OnConflict | None, actions:
 
 
 @pytest.mark.parametrize("on_conflict", [None, *OnConflict])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONFORMING)
 def test_any_changes_give_what_the_model_gives(
     name: str, on_conflict: OnConflict | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

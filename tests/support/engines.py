@@ -1,4 +1,4 @@
-"""The accelerators that the conformance suite runs over: every registered engine, and the fake."""
+"""The accelerators that the conformance suite runs over: every registered engine, the fake and the simulated one."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,10 +13,13 @@ from caraway.config.model import Engine, StorageMode
 from caraway.core.predicate import Predicate
 from caraway.model import Snapshot, TableSpec
 from caraway.ports import Accelerator
+from simulation.machine import Machine
 from support.fake_accelerator import FakeDisk, open_fake
 
-FAKE = "fake"
+FAKE, SIMULATED = "fake", "simulated"
 NAMES = [FAKE, *(engine.value for engine in ENGINES)]
+CONFORMING = [*NAMES, SIMULATED]
+"""Those that promise what the port does; the last one is for the simulation alone."""
 PERSISTENT = [engine.value for engine in ENGINES if engine is not Engine.ARROW]
 """`arrow` lives in memory: its contents end with the process, so nothing can be asked of it after a kill."""
 
@@ -41,6 +44,7 @@ class EngineUnderTest:
     name: str
     directory: Path
     disk: FakeDisk = field(default_factory=FakeDisk)
+    machine: Machine = field(default_factory=Machine)
 
     @property
     def persistent(self) -> bool:
@@ -50,6 +54,8 @@ class EngineUnderTest:
     async def open(self, spec: TableSpec, mode: StorageMode = StorageMode.FILE) -> AsyncIterator[Accelerator]:
         if self.name == FAKE:
             store = await open_fake(self.disk, spec)
+        elif self.name == SIMULATED:
+            store = await self.machine.open(spec, create=True)
         else:
             store = await open_accelerator(storage(self.name, self.directory, spec, mode), spec.schema)
         assert store is not None
@@ -62,6 +68,8 @@ class EngineUnderTest:
         """Open without a schema; the caller closes."""
         if self.name == FAKE:
             return await open_fake(self.disk)
+        if self.name == SIMULATED:
+            return await self.machine.open(spec, create=False)
         return await open_accelerator(storage(self.name, self.directory, spec, mode))
 
 
