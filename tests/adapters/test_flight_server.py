@@ -249,8 +249,6 @@ async def exhaust(stream):
         ("DoGet", b"\n\x04nope", CODE.INVALID_ARGUMENT, "'nope' not found"),
         ("ListFlights", b"", CODE.UNIMPLEMENTED, ""),
         ("PollFlightInfo", b"", CODE.UNIMPLEMENTED, ""),
-        ("DoPut", b"", CODE.UNIMPLEMENTED, ""),
-        ("DoExchange", b"", CODE.UNIMPLEMENTED, ""),
         ("DoAction", b"", CODE.UNIMPLEMENTED, ""),
         ("ListActions", b"", CODE.UNIMPLEMENTED, ""),
     ],

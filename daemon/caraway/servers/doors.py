@@ -1,5 +1,6 @@
 """The listening servers of a daemon, as children to supervise."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,8 @@ from caraway.island import Island
 from caraway.model import Endpoints
 from caraway.servers.api.app import create_app
 from caraway.servers.flight.server import FlightServer, ServerIdentity
+from caraway.servers.flight.streams import Streams, put_idle_seconds
+from caraway.servers.flight.tables import Tables
 from caraway.servers.http1.server import HttpServer
 from caraway.servers.identity import ssl_context
 from caraway.servers.metrics import create_metrics_app
@@ -79,7 +82,12 @@ class Doors:
             limits=services.pod.runtime.flight,
             emit=services.emit,
             identity=self._identity,
+            streams=self._streams(),
         )
+
+    def _streams(self) -> Streams:
+        views = frozenset(view.name for view in self._services.pod.views)
+        return Streams(Tables(self._services.datasets, views), bringing=put_idle_seconds(os.environ))
 
     def _metrics(self) -> HttpServer:
         return HttpServer(create_metrics_app(self._services), emit=self._services.emit)

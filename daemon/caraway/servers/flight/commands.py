@@ -1,4 +1,4 @@
-"""What a descriptor or a ticket asks for: SQL as it stands, or a message in a protobuf Any."""
+"""What a descriptor or a ticket asks for: SQL as it stands, a path, or a message in a protobuf Any."""
 
 import json
 import re
@@ -6,9 +6,11 @@ import re
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
+from caraway.flight.flight_pb2 import CommandStatementIngest, FlightDescriptor
 from caraway.servers.flight.status import Code, RefusalError
 
 TYPE_PREFIX = "type.googleapis.com/"
+INGEST = TYPE_PREFIX + "arrow.flight.protocol.sql.CommandStatementIngest"
 TRACED_TICKET = TYPE_PREFIX + "spiceai.flight.TracedTicket"
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -27,6 +29,32 @@ def text_of(command: bytes) -> str:
         return command.decode()
     except UnicodeDecodeError as error:
         raise RefusalError(Code.INVALID_ARGUMENT, "The command is neither SQL in UTF-8 nor a known message.") from error
+
+
+def subscribed_table(descriptor: bytes) -> str:
+    """The table that the descriptor of a subscription names; RefusalError for another kind of descriptor."""
+    parsed = _descriptor(descriptor)
+    if parsed.type != FlightDescriptor.PATH:
+        raise RefusalError(Code.INVALID_ARGUMENT, "Subscribing takes a descriptor of type PATH that names a dataset.")
+    return ".".join(parsed.path)
+
+
+def written_table(descriptor: bytes) -> str:
+    """The table that the descriptor of a DoPut names, in its path or in a CommandStatementIngest; RefusalError."""
+    parsed = _descriptor(descriptor)
+    if parsed.path or not parsed.cmd:
+        return ".".join(parsed.path)
+    message = _message_in(parsed.cmd)
+    if message is None or message.type_url != INGEST:
+        what = message.type_url if message is not None else "a command"
+        raise RefusalError(
+            Code.UNIMPLEMENTED, f"DoPut with {what} is not implemented; it takes a path, or a CommandStatementIngest."
+        )
+    try:
+        ingest = CommandStatementIngest.FromString(message.value)
+    except DecodeError as error:
+        raise RefusalError(Code.INVALID_ARGUMENT, "The CommandStatementIngest can't be read.") from error
+    return ".".join(part for part in (ingest.catalog, ingest.schema, ingest.table) if part)
 
 
 def wrap_ticket(command: bytes, trace_id: str) -> bytes:
@@ -48,6 +76,16 @@ def trace_metadata(trace_id: str) -> bytes:
 
 def is_trace_id(text: str) -> bool:
     return _TRACE_ID.fullmatch(text) is not None
+
+
+def _descriptor(wire: bytes) -> FlightDescriptor:
+    if not wire:
+        message = "The first message has no descriptor. It takes one of type PATH that names a dataset."
+        raise RefusalError(Code.INVALID_ARGUMENT, message)
+    try:
+        return FlightDescriptor.FromString(wire)
+    except DecodeError as error:
+        raise RefusalError(Code.INVALID_ARGUMENT, "The descriptor of the first message can't be read.") from error
 
 
 def _message_in(command: bytes) -> AnyMessage | None:

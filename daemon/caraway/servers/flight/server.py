@@ -1,10 +1,11 @@
 """The gRPC side of the Flight server: it moves bytes in the island, and asks trio for everything else."""
 
+import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -26,17 +27,29 @@ from caraway.flight.flight_pb2 import (
 from caraway.island import Harbour, Island, IslandBusyError, Outlet
 from caraway.model import FlightMessage, Secret
 from caraway.ports import Emit, QueryEngine
-from caraway.servers.flight.service import Authenticator, FlightService, Metadata
+from caraway.servers.flight.exchange import Subscriptions
+from caraway.servers.flight.gate import Authenticator, Gate, Metadata
+from caraway.servers.flight.ingest import LIMIT, Ingest
+from caraway.servers.flight.service import FlightService
 from caraway.servers.flight.status import Code, RefusalError, refusal_of
+from caraway.servers.flight.stopping import Stopping
+from caraway.servers.flight.streams import FlightStatistics, Slots, Streams
+from caraway.servers.flight.writing import Context, Writing
 
 T = TypeVar("T")
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MAX_MESSAGE_SIZE = 100 * 1024**2
 MAX_CALLS = 4096
 """Calls at a time; one more is told RESOURCE_EXHAUSTED."""
 READ_AHEAD_BYTES = 8 * 1024**2
 """What one answer may hold beyond what its client takes; then the worker waits."""
+SUBSCRIBER_BYTES = 512 * 1024
+"""The same for a subscriber, of whom there are many; a message beyond it is possible."""
+PUT_BYTES = 4 * 1024**2
+"""What a DoPut may have sent beyond what is being written; a message beyond it is possible."""
+
+
+NO_STREAMS = Streams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +72,20 @@ class FlightServer:
         limits: FlightLimits,
         emit: Emit,
         identity: ServerIdentity | None = None,
+        streams: Streams = NO_STREAMS,
     ) -> None:
-        self._service = FlightService(engine, authenticator, limits.ipc_compression)
+        self._gate = Gate(authenticator)
+        self._service = FlightService(engine, self._gate, limits.ipc_compression)
+        self._stopping = Stopping()
+        self._subscriptions = Subscriptions(streams.tables, self._gate, self._stopping, clock=streams.clock)
+        limit = LIMIT if limits.do_put_rate_limit_enabled else None
+        self._ingest = Ingest(streams.tables, self._gate, self._stopping, limit=limit, idle=streams.bringing)
+        self._opening = streams.opening
+        self._changes, self._replies = Writing(streams.taking), Writing(streams.bringing)
+        self._subscribers, self._puts = (
+            Slots(streams.subscriptions, "subscriptions"),
+            Slots(streams.puts, "DoPut calls"),
+        )
         self._island = island
         self._harbour = Harbour(island)
         self._limits = limits
@@ -77,6 +102,8 @@ class FlightServer:
                 await nursery.start(self._harbour.serve)
                 task_status.started(bound)
                 await self._draining.wait()
+                self._stopping.stop()
+                await self._island.run(self._changes.stop)
                 await self._island.run(server.stop, self._grace)
                 nursery.cancel_scope.cancel()
         finally:
@@ -84,9 +111,16 @@ class FlightServer:
                 await self._island.run(server.stop, 0)
 
     def drain(self, seconds: float) -> None:
-        """Take no more calls, and cancel in so many seconds those that still run."""
+        """Take no more calls, end the subscriptions, and cancel in so many seconds what still runs."""
         self._grace = seconds
         self._draining.set()
+
+    def statistics(self) -> FlightStatistics:
+        """Counts for the metrics."""
+        totals = self._ingest.totals
+        return FlightStatistics(
+            self._subscriptions.open, self._subscriptions.sent, dict(totals.rows), dict(totals.bytes)
+        )
 
     async def _listen(self, address: str) -> tuple[grpc.aio.Server, str]:
         server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=MAX_CALLS)
@@ -139,6 +173,8 @@ class FlightServer:
                     self._get_schema, FlightDescriptor.FromString, SchemaResult.SerializeToString
                 ),
                 "DoGet": grpc.unary_stream_rpc_method_handler(self._do_get, Ticket.FromString),
+                "DoPut": grpc.stream_stream_rpc_method_handler(self._do_put),
+                "DoExchange": grpc.stream_stream_rpc_method_handler(self._do_exchange),
             },
         )
 
@@ -146,7 +182,7 @@ class FlightServer:
 
     async def _handshake(self, _: AsyncIterator[HandshakeRequest], context: Context) -> None:
         async with _refusals_to(context):
-            session, headers = await self._call("Handshake", self._service.handshake, _metadata(context))
+            session, headers = await self._call("Handshake", self._shake_hands, _metadata(context))
             await context.send_initial_metadata(tuple(headers.items()))
             await context.write(HandshakeResponse(payload=session.encode()))
 
@@ -168,6 +204,31 @@ class FlightServer:
             async for message in messages:
                 await context.write(encode(message))
 
+    async def _do_exchange(self, _: AsyncIterator[bytes], context: Context) -> None:
+        async with _refusals_to(context):
+            with self._subscribers.one():
+                first = await self._first(context)
+                async with self._harbour.stream(
+                    self._follow, first, _metadata(context), budget=SUBSCRIBER_BYTES, weigh=len
+                ) as messages:
+                    async for message in messages:
+                        await self._changes.write(context, message)
+
+    async def _do_put(self, _: AsyncIterator[bytes], context: Context) -> None:
+        async with _refusals_to(context):
+            with self._puts.one():
+                async with self._harbour.stream(self._put, context, _metadata(context)) as replies:
+                    async for reply in replies:
+                        await self._replies.write(context, reply)
+
+    async def _first(self, context: Context) -> bytes | None:
+        """The client's first message, if it sends one in time."""
+        try:
+            async with asyncio.timeout(self._opening):
+                return await _read(context)
+        except TimeoutError:
+            return None
+
     async def _call(self, method: str, fn: Callable[..., Awaitable[T]], *args: object) -> T:
         return await self._harbour.call(self._border, method, fn, *args)
 
@@ -175,6 +236,16 @@ class FlightServer:
 
     async def _rows(self, outlet: Outlet[FlightMessage], ticket: bytes, metadata: Metadata) -> None:
         await self._border("DoGet", self._service.do_get, outlet, ticket, metadata)
+
+    async def _follow(self, outlet: Outlet[bytes], first: bytes | None, metadata: Metadata) -> None:
+        await self._border("DoExchange", self._subscriptions.follow, outlet, first, metadata)
+
+    async def _put(self, replies: Outlet[bytes], context: Context, metadata: Metadata) -> None:
+        async with self._island.stream(_read_all, context, budget=PUT_BYTES, weigh=len) as messages:
+            await self._border("DoPut", self._ingest.put, replies, messages, metadata)
+
+    async def _shake_hands(self, metadata: Metadata) -> tuple[str, Metadata]:
+        return self._gate.handshake(metadata)
 
     async def _border(self, method: str, fn: Callable[..., Awaitable[T]], *args: object) -> T:
         """Where a call's failures, bugs included, become a status, and its end an event."""
@@ -208,6 +279,17 @@ async def _refusals_to(context: Context) -> AsyncIterator[None]:
         await context.abort(refusal.code, refusal.details, refusal.trailers)
     except IslandBusyError:
         await context.abort(Code.UNAVAILABLE, "the server is stopping, or has too much to do")
+
+
+async def _read(context: Context) -> bytes | None:
+    """The client's next message; None where it has sent all."""
+    message = await context.read()
+    return None if message is grpc.aio.EOF else message
+
+
+async def _read_all(outlet: Outlet[bytes], context: Context) -> None:
+    while (message := await _read(context)) is not None:
+        await outlet.put(message)
 
 
 def _metadata(context: Context) -> Metadata:

@@ -1,5 +1,7 @@
 """How a call that can't be answered ends on the wire."""
 
+import math
+
 import grpc
 
 from caraway.core.flight_retry import RETRYABLE_HEADER
@@ -27,13 +29,17 @@ _RETRYABLE = frozenset({QueryFailure.UNAVAILABLE, QueryFailure.SOURCE})
 
 
 class RefusalError(Exception):
-    """Ends a call with a status, a text for the caller, and whether sending it again may help."""
+    """Ends a call with a status, a text for the caller, and whether and when sending it again may help."""
 
-    def __init__(self, code: grpc.StatusCode, details: str, *, retryable: bool = False) -> None:
+    def __init__(
+        self, code: grpc.StatusCode, details: str, *, retryable: bool = False, retry_after: float | None = None
+    ) -> None:
         super().__init__(details)
         self.code = code
         self.details = details.encode()[:MAX_DETAILS].decode(errors="ignore")
-        self.trailers = ((RETRYABLE_HEADER, "1"),) if retryable else ()
+        again = ((RETRYABLE_HEADER, "1"),) if retryable else ()
+        after = (("retry-after", str(math.ceil(retry_after))),) if retry_after is not None else ()
+        self.trailers = again + after
 
 
 def refusal_of(error: QueryError) -> RefusalError:

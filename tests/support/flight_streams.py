@@ -1,0 +1,146 @@
+"""A Flight server over fake datasets, and a client of bare gRPC for its streams."""
+
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+
+import grpc
+import grpc.aio
+import pyarrow as pa
+
+from caraway.config.model import Access, ApiKeyAuth, FlightLimits
+from caraway.events import RequestFinished, ServerRequestCrashed
+from caraway.flight.changes import ChangeDecoder
+from caraway.flight.codec import decode, encode
+from caraway.flight.connection import SERVICE
+from caraway.flight.flight_pb2 import FlightDescriptor
+from caraway.model import FlightMessage, Secret, TableSpec
+from caraway.servers.auth import Authenticator
+from caraway.servers.flight.server import FlightServer
+from caraway.servers.flight.streams import Streams
+from caraway.servers.flight.tables import Tables
+from support.fake_engine import FakeEngine
+from support.fake_log import FakeLog
+from support.fake_services import dataset
+from support.flight import messages_of
+
+SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("name", pa.string())])
+SPEC = TableSpec("t", SCHEMA)
+NOTHING = FlightMessage(b"", b"")
+
+
+def rows(*ids):
+    return pa.record_batch({"id": ids, "name": [f"n{each}" for each in ids]}, schema=SCHEMA)
+
+
+def accelerated(name, spec=SPEC, *, log=True, write=False):
+    """A fake dataset with a fake log."""
+    made = dataset(name, source="memory:x" if write else "postgres:x")
+    made.config = replace(made.config, access=Access.READ_WRITE if write else Access.READ)
+    if log:
+        made.log.publish(FakeLog(spec))
+    return made
+
+
+def path(*parts):
+    return FlightDescriptor(type=FlightDescriptor.PATH, path=parts).SerializeToString()
+
+
+def opening(*parts, app_metadata=b""):
+    """The first message of a subscription."""
+    return encode(NOTHING, app_metadata=app_metadata, descriptor=path(*parts))
+
+
+def put_messages(data, descriptor=None):
+    """Schema, dictionaries and batches of a DoPut, as wire messages."""
+    first, *others = messages_of(data)
+    return [encode(first, descriptor=descriptor or path("t")), *(encode(message) for message in others)]
+
+
+@dataclass
+class Served:
+    """A running server and its parts."""
+
+    island: object
+    address: str
+    server: FlightServer
+    datasets: dict
+    events: list
+
+    def finished(self):
+        return [(event.method, event.status) for event in self.events if isinstance(event, RequestFinished)]
+
+    def crashes(self):
+        return [event for event in self.events if isinstance(event, ServerRequestCrashed)]
+
+
+async def serve(nursery, island, *datasets, keys=None, views=(), limits=None, address="127.0.0.1:0", **streams):
+    """Start a server; it ends with the nursery."""
+    events, named = [], {each.config.name: each for each in datasets}
+    auth = Authenticator(None if keys is None else ApiKeyAuth(keys=keys), Secret, emit=events.append)
+    server = FlightServer(
+        FakeEngine(),
+        auth,
+        island,
+        limits=limits or FlightLimits(),
+        emit=events.append,
+        streams=Streams(Tables(named, views), **streams),
+    )
+    return Served(island, await nursery.start(server.run, address), server, named, events)
+
+
+@asynccontextmanager
+async def channel(served, options=()):
+    """One connection; opened and closed in the island."""
+
+    async def connect():
+        return grpc.aio.insecure_channel(served.address, options=[("grpc.use_local_subchannel_pool", 1), *options])
+
+    opened = await served.island.run(connect)
+    try:
+        yield opened
+    finally:
+        await served.island.run(opened.close)
+
+
+@asynccontextmanager
+async def call(served, connection, method, *messages, half_close=True, metadata=(), budget=8):
+    """What a streaming call answers, as an iterator of wire messages; ends with AioRpcError where it fails."""
+
+    async def speak(outlet):
+        stream = connection.stream_stream(f"/{SERVICE}/{method}")(metadata=metadata)
+        for message in messages:
+            await stream.write(message)
+        if half_close:
+            await stream.done_writing()
+        while (message := await stream.read()) is not grpc.aio.EOF:
+            await outlet.put(message)
+        if await stream.code() is not grpc.StatusCode.OK:
+            raise Ended(await stream.code(), await stream.details(), dict(await stream.trailing_metadata() or ()))
+
+    async with served.island.stream(speak, budget=budget) as replies:
+        yield replies
+
+
+class Ended(Exception):  # noqa: N818 - how a call ended is no fault of the test
+    """How a call ended."""
+
+    def __init__(self, code, details, trailers):
+        super().__init__(code, details)
+        self.code, self.details, self.trailers = code, details, trailers
+
+
+@asynccontextmanager
+async def subscribed(served, connection, first=None, metadata=()):
+    """The arrivals of a subscription, as the decoder of an edge gives them."""
+    first = opening("t") if first is None else first
+    async with call(served, connection, "DoExchange", first, metadata=metadata) as messages:
+        async with aclosing(arrivals(messages)) as told:
+            yield told
+
+
+async def arrivals(messages):
+    decoder = ChangeDecoder()
+    async for message in messages:
+        arrival = decoder.decode(decode(message))
+        if arrival is not None:
+            yield arrival
