@@ -13,7 +13,7 @@ from caraway.errors import SourceError
 from caraway.flight.changes import ChangeDecoder
 from caraway.flight.codec import decode, encode
 from caraway.flight.flight_pb2 import FlightDescriptor
-from caraway.model import Arrival, FlightMessage, Phase
+from caraway.model import Arrival, FlightMessage, Phase, Truncate
 
 Put: TypeAlias = Callable[[Arrival], Awaitable[None]]
 Count: TypeAlias = Callable[[], Awaitable[int]]
@@ -51,27 +51,27 @@ async def listen(call: Any, put: Put, gone: Callable[[], SourceError], silence: 
     """
     decoder = ChangeDecoder()
     counter = _Counter(count, put)
+    now = asyncio.get_running_loop().time
     try:
-        while (wire := await _read(call, silence if decoder.spoken else None, gone)) is not grpc.aio.EOF:
-            arrival = decoder.decode(decode(wire))
-            if arrival is not None:
-                await put(arrival)
-                counter.follow(arrival)
+        async with asyncio.timeout(None) as limit:
+            while True:
+                limit.reschedule(now() + silence if decoder.spoken else None)
+                wire = await call.read()
+                limit.reschedule(None)  # while `put` waits, the silence is ours
+                if wire is grpc.aio.EOF:
+                    return
+                if (arrival := decoder.decode(decode(wire))) is not None:
+                    await put(arrival)
+                    counter.follow(arrival)
+    except TimeoutError as error:
+        raise gone() from error
     finally:
         call.cancel()  # gRPC itself notices a call that nobody reads only when it is garbage-collected
         await counter.stop()
 
 
-async def _read(call: Any, silence: float | None, gone: Callable[[], SourceError]) -> Any:
-    try:
-        async with asyncio.timeout(silence):
-            return await call.read()
-    except TimeoutError as error:
-        raise gone() from error
-
-
 class _Counter:
-    """Asks once for the rows of a copy whose sender doesn't tell them, and puts the answer beside the stream."""
+    """Asks for the rows of a copy whose sender doesn't tell them, and puts the answer beside the stream."""
 
     def __init__(self, count: Count | None, put: Put) -> None:
         self._count = count
@@ -79,10 +79,11 @@ class _Counter:
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, arrival: Arrival) -> None:
-        """Begin with the first rows that may be a copy; once there is news, the copy is complete anyhow."""
-        if arrival.phase is Phase.LIVE and self._task is not None:
+        """Count once a copy, from its first message on; once there is news, the copy is complete anyhow."""
+        begins = arrival.phase is None and (self._task is None or Truncate() in arrival.changes)
+        if self._task is not None and (begins or arrival.phase is Phase.LIVE):
             self._task.cancel()
-        if arrival.phase is None and self._task is None and self._count is not None:
+        if begins and self._count is not None:
             self._task = asyncio.create_task(self._tell(self._count))
 
     async def stop(self) -> None:
