@@ -5,7 +5,6 @@ other clients and servers have their own uses for the field.
 """
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +17,7 @@ _PATIENCE = 5
 _LEAST_PATIENCE = 5.0
 _OURS: Final = "caraway"
 _LONGEST_WORD = 4096
-_LARGEST_OFFSET = 2**63 - 1
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +103,10 @@ def _read(app_metadata: bytes) -> dict[str, object] | None:
 def _position(epoch: object, offset: object) -> Position | None:
     if not isinstance(epoch, str) or not isinstance(offset, int) or isinstance(offset, bool):
         return None
-    return Position(epoch, offset) if 0 <= offset <= _LARGEST_OFFSET else None
+    return Position(epoch, offset) if 0 <= offset <= _LARGEST else None
 
 
 def _number(value: object) -> float | None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
-    return float(value)
+    return float(value) if abs(value) <= _LARGEST else None
