@@ -24,6 +24,7 @@ from caraway.accelerators.storage import StorageSpec
 from caraway.config.load import load
 from caraway.config.model import Acceleration, Dataset, FromUri, ReadyState, Runtime, Spicepod, View
 from caraway.config.params import ConnectorParams
+from caraway.core.names import parse_dataset_name
 from caraway.core.readiness import pod_ready
 from caraway.dataset.actor import DatasetActor
 from caraway.dataset.fitting import storage_mode
@@ -184,6 +185,8 @@ class Daemon:
                 return partial(_open_memory, config)
             case "ws" | "wss":
                 return partial(_open_websocket, config, params, self._emit, self.pod.directory)
+            case "localpod":
+                return partial(self._open_localpod, config)
             case "view":
                 return partial(self._open_view, config)
             case unknown:  # the loader knows this list
@@ -191,6 +194,12 @@ class Daemon:
 
     async def _open_view(self, config: Dataset) -> Source:
         return ViewSource(self.query, config.name, config.from_.path)
+
+    async def _open_localpod(self, config: Dataset) -> Source:
+        from caraway.connectors.localpod import open_localpod_source
+
+        parent = self.datasets[parse_dataset_name(config.from_.path)]  # the loader has seen that it is there
+        return open_localpod_source(config, parent.log)
 
     def _store(self, config: Dataset) -> OpenStore | None:
         acceleration = config.acceleration
