@@ -20,13 +20,16 @@ from caraway.model import Problem
 STREAM_WINDOW = 60.0
 """Seconds that a stream may be behind where `acceptable_lag` does not say."""
 LOOK_EVERY = 1.0
-"""Seconds between two looks at a copy that is behind, or that is not there yet."""
+"""Seconds between two looks at a copy that is behind."""
 _ROUNDING = 0.001
 """Seconds by which the wall clock and the monotonic one may disagree about a moment that did not change."""
 
 
 class Evidence(Protocol):
-    """What a driver knows of how current its dataset is; asked at any time."""
+    """What a driver knows of how current its dataset is; asked at any time.
+
+    A driver that has a first proof, or takes one back, makes the report publish; newer ones are found in time.
+    """
 
     def proven(self, now: float) -> float | None:
         """The newest moment (monotonic) of which the copy is known to hold all there was; None without a copy."""
@@ -62,6 +65,8 @@ class Lagging:
         self._report = report
         self._shared = shared
         self._state: State = Current()
+        self._planned = float("inf")
+        self._sooner = trio.Event()
         report.acceptable_lag = self._acceptable
         report.judge = self.judge
 
@@ -73,8 +78,10 @@ class Lagging:
         if self._acceptable is None:
             return
         while True:
-            await trio.sleep_until(self._next_look(trio.current_time()))
             self._report.publish()
+            self._planned, self._sooner = self._next_look(trio.current_time()), trio.Event()
+            with trio.move_on_at(self._planned):
+                await self._sooner.wait()
 
     def judge(self) -> None:
         """Bring the report up to this moment; it asks for this before each status that it makes."""
@@ -90,6 +97,8 @@ class Lagging:
                 self._shared.emit(DatasetCaughtUp(self._name, now - since))
             case _, Behind(since):
                 self._note_behind(now - proven, now - since, fell=isinstance(before, Current))
+        if self._next_look(now) < self._planned:
+            self._sooner.set()
 
     def _note_behind(self, lag: float, late: float, *, fell: bool) -> None:
         cause, acceptable = self._evidence.cause(), self._acceptable or 0.0
@@ -109,10 +118,10 @@ class Lagging:
         return self._shared.wall() - timedelta(seconds=max(0.0, seconds))
 
     def _next_look(self, now: float) -> float:
-        proven = self._evidence.proven(now)
-        if proven is None or isinstance(self._state, Behind):
+        if isinstance(self._state, Behind):
             return now + LOOK_EVERY
-        return deadline(self._state, proven, self._acceptable)
+        proven = self._evidence.proven(now)
+        return deadline(self._state, proven, self._acceptable) if proven is not None else float("inf")
 
 
 def age_of(proven_at: datetime, wall: datetime) -> float:
