@@ -54,8 +54,8 @@ class Disk:
 
     def _survivor(self, file: File) -> bytes:
         loose = len(file.data) - file.synced
-        end = file.synced + (self._rng.randint(0, loose) if loose else 0)
-        zeros = self._rng.randint(0, loose) if loose and self._rng.random() < 0.3 else 0
+        end = file.synced + self._rng.choice([0, loose, self._rng.randint(0, loose)])
+        zeros = self._rng.randint(0, loose) if self._rng.random() < 0.3 else 0
         return bytes(file.data[:end]) + bytes(zeros)
 
     def __repr__(self) -> str:

@@ -150,6 +150,7 @@ class Connection:
 
     def reset(self, why: str) -> None:
         """It ends; what was on its way is lost."""
+        self._orphan_since = None
         self._failure = self._failure or SourceError(f"The stream broke: {why}.", code="Unavailable")
         self.notify()
 

@@ -38,6 +38,12 @@ class Books:
     def fail(self, what: str) -> None:
         self.tell(self.name, what)
 
+    @property
+    def rows(self) -> list[Row]:
+        """What the newest epoch holds; without a key in the order of the log."""
+        epoch = self.epochs[self.newest.epoch]
+        return list(epoch.live().items()) if epoch.keyed else epoch.rows
+
     def begins(self, epoch: str | None, changes: Sequence[Change]) -> None:
         """A commit is about to be written; to a new epoch if None."""
         self._pending = (epoch, list(changes))

@@ -1,5 +1,6 @@
 """One caraway of the simulation: a dataset actor, its machine's disk and clock, and the door that followers come by."""
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ import trio
 from caraway import feed
 from caraway.config.model import Dataset
 from caraway.connectors.memory import MemorySource
+from caraway.connectors.spice.source import HEARTBEAT_SECONDS
 from caraway.core import position
-from caraway.core.stream_words import HEARTBEAT_SECONDS, Wish, read_wish, write_wish
+from caraway.core.stream_words import Wish, patience, read_wish, write_wish
 from caraway.dataset.actor import DatasetActor
+from caraway.dataset.settings import stream_conflict
 from caraway.dataset.shared import Shared
 from caraway.dataset.spool import Spool
 from caraway.errors import SourceError
@@ -145,7 +148,7 @@ class Process:
 
     async def _open_store(self, schema: pa.Schema | None) -> Accelerator | None:
         keys = self._config.acceleration
-        spec = TableSpec("t", SCHEMA, keys.primary_key, keys.on_conflict)
+        spec = TableSpec("t", SCHEMA, keys.primary_key, stream_conflict(self._config))
         store = await open_disk_store(self._mount, spec, self._rng, self.books, create=schema is not None)
         if store is not None:
             self.books.recovered(store.snapshot.value, store.pairs())
@@ -184,7 +187,7 @@ class WireSource:
         self._judge = judge
 
     async def schema(self) -> pa.Schema:
-        await trio.lowlevel.checkpoint()
+        await self._link.reach()
         return SCHEMA
 
     async def version(self) -> str | None:
@@ -206,7 +209,11 @@ class WireSource:
     async def _arrivals(self, connection: Connection) -> AsyncGenerator[Arrival, None]:
         decoder = ChangeDecoder()
         while True:
-            arrival = decoder.decode(decode(await connection.receive()))
+            with trio.move_on_after(patience(HEARTBEAT_SECONDS) if decoder.spoken else math.inf) as waiting:
+                message = await connection.receive()
+            if waiting.cancelled_caught:
+                raise SourceError("The upstream has gone silent.", code="Unavailable")
+            arrival = decoder.decode(decode(message))
             if arrival is None:
                 continue
             if arrival.mark is not None:

@@ -26,10 +26,12 @@ from simulation.network import Link
 from simulation.oracle import Books, Judge, Violation
 from simulation.process import SCHEMA, Process
 
-FAULTS_END = 25.0
-"""Virtual seconds with faults and writes."""
+TROUBLED = (6.0, 8.0, 10.0, 12.0, 45.0)
+"""Virtual seconds with faults and writes; the same number of either in each, for a long run costs no more."""
 CONVERGED_IN = 120.0
 """Virtual seconds after which, without faults, everything must be equal."""
+FAULTS, WRITES = 8, 12
+"""How many a run has, more or less."""
 KEYS = 12
 
 
@@ -45,6 +47,7 @@ class World:
         self.rng = rng = Random(self.seed)
         self.keyed = rng.random() < 0.6
         self.acceptable = rng.choice([2.0, 5.0, 10.0])
+        self.troubled = rng.choice(TROUBLED)
         self.core = self._process("core", RefreshMode.DISABLED, "memory:t")
         self.relay = self._process("relay", self._following, "spice.ai:http://core")
         self.edge = self._process("edge", self._following, "spice.ai:http://relay")
@@ -103,7 +106,7 @@ class World:
                 nursery.start_soon(process.run)
                 if process.judge is not None:
                     nursery.start_soon(_check_lag, process.judge)
-            with trio.move_on_after(FAULTS_END):
+            with trio.move_on_after(self.troubled):
                 await self._break_things()
             self._mend()
             await self._converge()
@@ -111,7 +114,7 @@ class World:
 
     async def _break_things(self) -> None:
         while True:
-            await trio.sleep(self.rng.expovariate(1 / 2.5))
+            await trio.sleep(self.rng.expovariate(FAULTS / self.troubled))
             fault = self.rng.choices([self._crash, self._disturb, self._hurt_disk, self._step_clock], [4, 4, 2, 1])[0]
             fault()
 
@@ -180,12 +183,11 @@ class World:
     # --- the writer --------------------------------------------------------------------------------------------------
 
     async def _write(self, actor: DatasetActor) -> None:
-        pause = 1.0
+        pauses = [0.002, 0.002, *(self.troubled / WRITES * share for share in (0.5, 1.0, 2.0))]
         while True:
-            await trio.sleep(self.rng.expovariate(1 / pause))
+            await trio.sleep(self.rng.expovariate(1 / self.rng.choice(pauses)))
             if self._calm:
                 return
-            pause = self.rng.choice([0.002, 0.3, 1.0, 2.0])
             with suppress(StoreError, QueryError):
                 written = await actor.write(list(self._changes()))
                 self.note("written", written.end)
