@@ -79,7 +79,7 @@ async def test_a_refresh_that_hangs_does_not_keep_the_verdict(world, autojump_cl
 async def test_a_schedule_that_is_slower_than_the_window(world, autojump_clock):
     world.accelerate(refresh_check_interval=300.0, acceptable_lag=100.0)
     async with world.run() as actor:
-        await trio.sleep(110)
+        await trio.sleep(110.5)
         assert actor.status.value.problem.message.endswith("The next refresh is due in 3m10s.")
         assert "shorter refresh_check_interval" in actor.status.value.problem.remedy
         actor.request_refresh()
