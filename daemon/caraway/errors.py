@@ -64,6 +64,10 @@ class StoreError(Exception):
         return f"{self.message} {self.remedy}".rstrip()
 
 
+class ViolationError(StoreError):
+    """Rows that a primary key or a unique index refuses."""
+
+
 class QueryFailure(Enum):
     """Why a query was not answered; servers map it to a status (reference/http_api.md 1.3, flight_wire.md 3)."""
 

@@ -11,13 +11,12 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caraway.accelerators.storage import ViolationError
 from caraway.config.model import Access, RefreshMode, StorageMode
 from caraway.core.checkpoint import Checkpoint, decode, encode
 from caraway.core.predicate import Compare, Literal
 from caraway.dataset import writing
 from caraway.dataset.writing import WriteQueue
-from caraway.errors import QueryError, QueryFailure, SourceError, StoreError
+from caraway.errors import QueryError, QueryFailure, SourceError, StoreError, ViolationError
 from caraway.model import Append, Cursor, Delete, OnConflict, Position, State, TableSpec, Written
 from support.dataset_world import START, settle, wall
 from support.dataset_world import World as Dataset_

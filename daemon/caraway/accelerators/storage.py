@@ -14,7 +14,7 @@ from typing import Self, TypeAlias
 import pyarrow as pa
 
 from caraway.config.model import Engine, Params, StorageMode
-from caraway.errors import ConfigError, ConfigProblem, StoreError
+from caraway.errors import ConfigError, ConfigProblem, StoreError, ViolationError
 from caraway.model import OFFSET_COLUMN, Index, OnConflict, TableSpec, TimeColumn
 from caraway.ports import Accelerator
 
@@ -178,10 +178,6 @@ def conflict_key(spec: TableSpec) -> tuple[str, ...]:
     """The columns that `on_conflict` is about: the primary key, or else the only unique index."""
     unique = [index.columns for index in spec.indexes if index.unique]
     return spec.primary_key or (unique[0] if len(unique) == 1 else ())
-
-
-class ViolationError(StoreError):
-    """Rows that a primary key or a unique index refuses."""
 
 
 def violation(columns: Sequence[str], dataset: str) -> ViolationError:

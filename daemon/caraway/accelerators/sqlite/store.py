@@ -13,8 +13,8 @@ from caraway.accelerators.sqlite.database import Database
 from caraway.accelerators.sqlite.layout import Names, create_chunks
 from caraway.accelerators.sqlite.sql import quoted
 from caraway.accelerators.sqlite.table import Writer
-from caraway.accelerators.storage import ViolationError
 from caraway.accelerators.tally import Tally
+from caraway.errors import ViolationError
 from caraway.kernels import max_nanos
 from caraway.model import Append, Change, Cursor, Delete, DeleteWhere, OnConflict, TableSpec
 
