@@ -8,7 +8,7 @@ import trio
 
 from caraway.core.checkpoint import deleted_to, with_deleted_to
 from caraway.core.predicate import Predicate
-from caraway.dataset.deletions import Deletion, Deletions, deletion_of
+from caraway.dataset.deletions import MAX_COMMITS, Deletion, Deletions, deletion_of
 from caraway.dataset.recent import Recent
 from caraway.dataset.steps import Step, steps
 from caraway.latest import Latest
@@ -26,11 +26,12 @@ class LoggedStore:
     newest, so that after a restart whoever is before it takes a copy; it is this class that writes it.
     """
 
-    def __init__(self, store: Accelerator) -> None:
+    def __init__(self, store: Accelerator, *, deletions: int = MAX_COMMITS) -> None:
         snapshot = store.snapshot.value
         self._store = store
         self._head = Latest(Head(snapshot))
-        self._deletions = _stored(snapshot)
+        self._kept = deletions
+        self._deletions = self._not_kept(snapshot)
         self._recent = Recent(self._steps)
 
     @property
@@ -84,11 +85,19 @@ class LoggedStore:
         if snapshot is None or self._head.value.closed:
             return
         if snapshot.epoch != self._deletions.epoch:
-            self._deletions = Deletions(snapshot.epoch)
+            self._deletions = Deletions(snapshot.epoch, commits=self._kept)
             self._recent = Recent(self._steps)
         if deletion is not None and snapshot.end_offset > deletion.position:
             self._deletions.add(deletion)
         self._head.publish(Head(snapshot))
+
+    def _not_kept(self, snapshot: Snapshot | None) -> Deletions:
+        """Deletes do not outlive a process; where it can't be told when the newest was, it was just now."""
+        if snapshot is None:
+            return Deletions(commits=self._kept)
+        newest = deleted_to(snapshot.cursor)
+        floor = snapshot.end_offset if newest is None else min(newest, snapshot.end_offset)
+        return Deletions(snapshot.epoch, floor, commits=self._kept)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -170,14 +179,6 @@ class _Staging:
 
     async def commit(self, cursor: Cursor | None) -> Snapshot:
         return await self._log.commit_staged(self._staging, cursor, replace=self._replace)
-
-
-def _stored(snapshot: Snapshot | None) -> Deletions:
-    """No deletes, since they do not outlive a process; where it is not known when the newest was, it was just now."""
-    if snapshot is None:
-        return Deletions()
-    newest = deleted_to(snapshot.cursor)
-    return Deletions(snapshot.epoch, snapshot.end_offset if newest is None else min(newest, snapshot.end_offset))
 
 
 async def _flat(found: AsyncIterator[Step] | None) -> AsyncGenerator[LogEntry, None]:
