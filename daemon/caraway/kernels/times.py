@@ -95,12 +95,17 @@ def _from_float(values: pa.DoubleArray, factor: int) -> pa.Int64Array:
     return pc.add(_scaled(inside.cast(pa.int64()), factor), rest)
 
 
-def _from_text(texts: pa.StringArray) -> pa.Int64Array:
+def zoned(texts: pa.StringArray) -> pa.StringArray:
+    """ISO 8601 texts with a zone each: UTC where they name none, and midnight where they are a date alone."""
     trimmed = pc.utf8_trim_whitespace(texts)
     at_midnight = pc.binary_join_element_wise(trimmed, "T00:00:00Z", "")
     in_utc = pc.binary_join_element_wise(trimmed, "Z", "")
-    zoned = pc.if_else(pc.match_substring_regex(trimmed, _ZONE), trimmed, in_utc)
-    moments = pc.if_else(pc.match_substring_regex(trimmed, _DATE_ONLY), at_midnight, zoned)
+    with_zone = pc.if_else(pc.match_substring_regex(trimmed, _ZONE), trimmed, in_utc)
+    return pc.if_else(pc.match_substring_regex(trimmed, _DATE_ONLY), at_midnight, with_zone)
+
+
+def _from_text(texts: pa.StringArray) -> pa.Int64Array:
+    moments = zoned(texts)
     try:
         return moments.cast(pa.timestamp("ns", "UTC")).cast(pa.int64())
     except pa.ArrowInvalid:

@@ -11,6 +11,7 @@ from caraway.servers.api.bodies import Bodies
 from caraway.servers.api.datasets import DatasetRoutes
 from caraway.servers.api.pods import PodRoutes
 from caraway.servers.api.reply import PRINCIPAL, Reply, ReplyError, header, message, text
+from caraway.servers.api.rows import RowRoutes
 from caraway.servers.api.sql import SqlRoute
 from caraway.servers.api.status import ReadyRoute, StatusRoute, health
 from caraway.servers.http1.exchange import ROUTE, Application, Message, Receive, Scope, Send
@@ -87,6 +88,7 @@ class _Api:
 
 def _router(services: Services, bodies: Bodies) -> Router:
     datasets = DatasetRoutes(services.datasets, bodies)
+    rows = RowRoutes(services.datasets, bodies)
     pods = PodRoutes(services.pod)
     dataset = "/v1/datasets/{name}"
     return Router(
@@ -95,6 +97,8 @@ def _router(services: Services, bodies: Bodies) -> Router:
             _read(dataset, datasets.detail),
             _write(f"{dataset}/acceleration/refresh", "POST", datasets.refresh),
             _write(f"{dataset}/acceleration", "PATCH", datasets.patch),
+            _write(f"{dataset}/rows", "POST", rows.insert),
+            _write(f"{dataset}/rows", "DELETE", rows.delete),
             _read("/v1/status", StatusRoute(services)),
             _read("/v1/spicepods", pods.pods),
             _read("/v1/catalogs", pods.catalogs),

@@ -19,12 +19,14 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, receive: Receive) -> AsyncIterator[bytes]:
-        """The body, which counts until the context ends; 503 where there is no room for it."""
+        """The body, which counts until the context ends; 400 where it breaks off, 503 where there is no room for it."""
         pieces: list[bytes] = []
         more = True
         try:
             while more:
                 event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise ReplyError(text(400, "The request's body ended before it was whole."))
                 more = event.get("more_body", False)
                 pieces.append(event.get("body", b""))
                 self._held += len(pieces[-1])

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from caraway.config.model import RefreshMode
 from caraway.core.duration import parse_duration
 from caraway.errors import ConfigError, QueryError, SourceError, StoreError
-from caraway.model import DatasetStatus, Problem, RefreshOverrides, Snapshot, State
+from caraway.model import RefreshOverrides
 from caraway.servers.api.bodies import Bodies
+from caraway.servers.api.describing import detail, is_accelerated, listed
 from caraway.servers.api.reply import Reply, ReplyError, flag, json, message, rows
 from caraway.servers.services import DatasetHandle
 
@@ -30,7 +31,8 @@ class DatasetRoutes:
         wanted = request.query_params.get("format", "json")
         columns = ["from", "name", "replication_enabled", "acceleration_enabled", *["status"] * with_status]
         handles = (handle for handle in self._datasets.values() if source in {None, handle.config.from_.connector})
-        return rows(wanted, columns, (_listed(handle, with_status) for handle in handles))
+        now = datetime.now(UTC)
+        return rows(wanted, columns, (listed(handle, now, with_status=with_status) for handle in handles))
 
     async def detail(self, request: Request) -> Reply:
         return json(200, detail(self._find(request), datetime.now(UTC)))
@@ -60,97 +62,25 @@ class DatasetRoutes:
         return Reply(200, b"", None)
 
     def _find(self, request: Request) -> DatasetHandle:
-        name = request.path_params["name"]
-        handle = self._datasets.get(name) or self._datasets.get(name.lower())
-        if handle is None:
-            alike = (known for key, known in self._datasets.items() if key.lower() == name.lower())
-            handle = next(alike, None)
-        if handle is None:
-            raise ReplyError(message(404, f"Dataset {name} not found"))
-        return handle
+        return find(self._datasets, request.path_params["name"])
 
     def _accelerated(self, request: Request) -> DatasetHandle:
         handle = self._find(request)
-        if not _is_accelerated(handle):
+        if not is_accelerated(handle):
             name = request.path_params["name"]
             raise ReplyError(message(400, f"Dataset {name} does not have acceleration enabled"))
         return handle
 
 
-def _is_accelerated(handle: DatasetHandle) -> bool:
-    acceleration = handle.config.acceleration
-    return acceleration is not None and acceleration.enabled
-
-
-def _listed(handle: DatasetHandle, with_status: bool) -> dict[str, object]:
-    config, status = handle.config, handle.status.value
-    row: dict[str, object] = {
-        "from": config.from_.text,
-        "name": config.name,
-        "replication_enabled": config.replication_enabled,
-        "acceleration_enabled": _is_accelerated(handle),
-    }
-    if with_status:
-        row["status"] = status.state.value
-        if status.state is State.ERROR and status.problem is not None:
-            row["error_message"] = status.problem.message
-    return row
-
-
-def detail(handle: DatasetHandle, at: datetime) -> dict[str, object]:
-    """Everything known of a dataset: times in RFC 3339, durations in seconds, `lag` since the newest proof."""
-    config, status = handle.config, handle.status.value
-    acceleration = config.acceleration if _is_accelerated(handle) else None
-    return {
-        "name": config.name,
-        "source": config.from_.text,
-        "engine": acceleration.engine.value if acceleration else None,
-        "refresh_mode": acceleration.refresh_mode.value if acceleration else None,
-        "status": status.state.value,
-        "ready": status.ready,
-        "error": _problem(status.problem),
-        "lag": None if status.proven_at is None else max(0.0, (at - status.proven_at).total_seconds()),
-        **_contents(status.snapshot),
-        **_progress(status),
-    }
-
-
-def _problem(problem: Problem | None) -> dict[str, object] | None:
-    if problem is None:
-        return None
-    return {"message": problem.message, "remedy": problem.remedy or None, "since": problem.since}
-
-
-def _contents(snapshot: Snapshot | None) -> dict[str, object]:
-    if snapshot is None:
-        return dict.fromkeys(("epoch", "generation", "end_offset", "rows", "bytes", "max_time"))
-    newest = snapshot.max_time
-    return {
-        "epoch": snapshot.epoch,
-        "generation": snapshot.generation,
-        "end_offset": snapshot.end_offset,
-        "rows": snapshot.rows,
-        "bytes": snapshot.bytes,
-        "max_time": None if newest is None else _instant(newest),
-    }
-
-
-def _instant(nanos: int) -> str | int:
-    """RFC 3339 with the precision of a microsecond; the number itself outside of Python's calendar."""
-    try:
-        return datetime.fromtimestamp(nanos // 10**9, UTC).replace(microsecond=nanos % 10**9 // 1000).isoformat()
-    except (ValueError, OverflowError, OSError):
-        return nanos
-
-
-def _progress(status: DatasetStatus) -> dict[str, object]:
-    return {
-        "last_refresh": status.last_refresh,
-        "next_refresh": status.next_refresh,
-        "failures": status.failures,
-        "rows_loading": status.rows_loading,
-        "rate": status.rate,
-    }
+def find(datasets: Mapping[str, DatasetHandle], name: str) -> DatasetHandle:
+    """The dataset of this name, in whatever case; 404 if there is none."""
+    handle = datasets.get(name) or datasets.get(name.lower())
+    if handle is None:
+        alike = (known for key, known in datasets.items() if key.lower() == name.lower())
+        handle = next(alike, None)
+    if handle is None:
+        raise ReplyError(message(404, f"Dataset {name} not found"))
+    return handle
 
 
 def _overrides(body: bytes) -> RefreshOverrides:

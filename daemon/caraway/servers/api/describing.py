@@ -1,0 +1,111 @@
+"""What the API tells of a dataset: a line of the list, and all that is known."""
+
+from datetime import UTC, datetime
+
+from caraway.model import DatasetStatus, Problem, Snapshot, State, StreamStatus
+from caraway.servers.services import DatasetHandle
+
+
+def is_accelerated(handle: DatasetHandle) -> bool:
+    acceleration = handle.config.acceleration
+    return acceleration is not None and acceleration.enabled
+
+
+def listed(handle: DatasetHandle, at: datetime, *, with_status: bool) -> dict[str, object]:
+    """A line of `GET /v1/datasets`; `lag` and `behind` are ours."""
+    config = handle.config
+    row: dict[str, object] = {
+        "from": config.from_.text,
+        "name": config.name,
+        "replication_enabled": config.replication_enabled,
+        "acceleration_enabled": is_accelerated(handle),
+    }
+    if with_status:
+        status = handle.current()
+        row |= {"status": status.state.value, "lag": _lag(status, at), "behind": None}
+        if status.stream is not None:
+            row["behind"] = status.stream.behind
+        if status.state is State.ERROR and status.problem is not None:
+            row["error_message"] = status.problem.message
+    return row
+
+
+def detail(handle: DatasetHandle, at: datetime) -> dict[str, object]:
+    """Everything known of a dataset: times in RFC 3339, durations in seconds, `lag` since the newest proof."""
+    config, status = handle.config, handle.current()
+    acceleration = config.acceleration if is_accelerated(handle) else None
+    return {
+        "name": config.name,
+        "source": config.from_.text,
+        "engine": acceleration.engine.value if acceleration else None,
+        "refresh_mode": acceleration.refresh_mode.value if acceleration else None,
+        "status": status.state.value,
+        "ready": status.ready,
+        "error": _problem(status.problem),
+        "lag": _lag(status, at),
+        "acceptable_lag": status.acceptable_lag,
+        **_contents(status.snapshot),
+        **_progress(status),
+        "stream": _stream(status.stream),
+    }
+
+
+def _lag(status: DatasetStatus, at: datetime) -> float | None:
+    if status.proven_at is None:
+        return None
+    return round(max(0.0, (at - status.proven_at).total_seconds()), 3)
+
+
+def _problem(problem: Problem | None) -> dict[str, object] | None:
+    if problem is None:
+        return None
+    return {"message": problem.message, "remedy": problem.remedy or None, "since": problem.since}
+
+
+def _contents(snapshot: Snapshot | None) -> dict[str, object]:
+    if snapshot is None:
+        return dict.fromkeys(("epoch", "generation", "end_offset", "rows", "bytes", "max_time"))
+    newest = snapshot.max_time
+    return {
+        "epoch": snapshot.epoch,
+        "generation": snapshot.generation,
+        "end_offset": snapshot.end_offset,
+        "rows": snapshot.rows,
+        "bytes": snapshot.bytes,
+        "max_time": None if newest is None else _instant(newest),
+    }
+
+
+def _instant(nanos: int) -> str | int:
+    """RFC 3339 with the precision of a microsecond; the number itself outside of Python's calendar."""
+    try:
+        return datetime.fromtimestamp(nanos // 10**9, UTC).replace(microsecond=nanos % 10**9 // 1000).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return nanos
+
+
+def _progress(status: DatasetStatus) -> dict[str, object]:
+    return {
+        "last_refresh": status.last_refresh,
+        "next_refresh": status.next_refresh,
+        "failures": status.failures,
+        "rows_loading": status.rows_loading,
+        "rate": status.rate,
+        "activity": status.activity or None,
+    }
+
+
+def _stream(stream: StreamStatus | None) -> dict[str, object] | None:
+    if stream is None:
+        return None
+    return {
+        "state": stream.state.value,
+        "since": stream.since,
+        "behind": stream.behind,
+        "clock_skew": None if stream.clock_skew is None else round(stream.clock_skew, 3),
+        "reconnects": stream.reconnects,
+        "snapshots": stream.snapshots,
+        "received_at": stream.received_at,
+        "applied_at": stream.applied_at,
+        "skipped": stream.skipped,
+    }
