@@ -155,6 +155,59 @@ class RefreshScheduled(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamConnected(Event):
+    """The source has said its first word; `resumed`: it goes on where this copy is."""
+
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    resumed: bool
+
+    def __str__(self) -> str:
+        return f"Changes stream {'resumed' if self.resumed else 'connected'} for dataset {self.dataset}"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSnapshotFinished(Event):
+    """A complete copy is served; `bytes` of Arrow memory."""
+
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    rows: int
+    bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        mib = self.bytes / 1024**2
+        return f"Copied {self.rows:,} rows ({mib:.2f} MiB) for dataset {self.dataset} in {self.seconds:.3f}s."
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDisconnected(Event):
+    """A connection broke, or was not made."""
+
+    level: ClassVar[Level] = Level.WARN
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    error: str
+    retry_in: float
+
+    def __str__(self) -> str:
+        return f"Changes stream ended for dataset {self.dataset}: {self.error}; next attempt in {self.retry_in:.1f}s"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSchemaChanged(Event):
+    """The table has the columns that its source has now."""
+
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"Dataset {self.dataset} took up its source's columns: {', '.join(self.columns)}"
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetFellBehind(Event):
     """Its copy became older than is acceptable; `lag` in seconds, `problem` as its status tells it, with the remedy."""
 

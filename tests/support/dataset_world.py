@@ -13,6 +13,7 @@ from caraway.accelerators.storage import StorageSpec
 from caraway.config.model import Acceleration, Dataset, Engine, FromUri, StorageMode
 from caraway.dataset.actor import DatasetActor
 from caraway.dataset.fitting import storage_mode
+from caraway.dataset.settings import stream_conflict
 from caraway.dataset.shared import Shared
 from caraway.dataset.spool import Spool
 from caraway.model import State, TableSpec
@@ -74,10 +75,11 @@ class World:
     async def _open(self, schema):
         keys, time = self.config.acceleration, self.config.time_column
         if self.engine is None:
-            spec = TableSpec("t", schema, keys.primary_key, keys.on_conflict, keys.indexes, time) if schema else None
+            conflict = stream_conflict(self.config)
+            spec = TableSpec("t", schema, keys.primary_key, conflict, keys.indexes, time) if schema else None
             return await open_fake(self.disk, spec)
         mode = StorageMode.MEMORY if self.engine == "arrow" else storage_mode(self.config)
-        shape = (keys.primary_key, keys.on_conflict, keys.indexes, time)
+        shape = (keys.primary_key, stream_conflict(self.config), keys.indexes, time)
         return await open_accelerator(StorageSpec("t", self.tmp_path / "t", Engine(self.engine), mode, *shape), schema)
 
     @asynccontextmanager

@@ -22,6 +22,7 @@ from caraway.core.readiness import Serve
 from caraway.dataset.bench import Bench
 from caraway.dataset.binding import Binding
 from caraway.dataset.driver import Driver
+from caraway.dataset.following import Following
 from caraway.dataset.keeping import Keeping
 from caraway.dataset.lagging import Lagging
 from caraway.dataset.link import Link
@@ -51,7 +52,7 @@ class DatasetActor:
         stores = open_store if settings.accelerated else None
         self._binding = Binding(config, connect, stores, shared.spool, suspected=self._suspected)
         self._report = Report(config.name, Serve(config.ready_state.value), shared.wall)
-        upkeep = Upkeep(config.name, settings, self._binding, self._report, shared)
+        upkeep = Upkeep(config, settings, self._binding, self._report, shared)
         self._bench = Bench(config, settings, self._binding, self._report, upkeep, shared)
         self._writes = WriteQueue(config.name, shared.wall)
         self._driver = _driver(self._bench, self._writes)
@@ -139,4 +140,4 @@ class DatasetActor:
 def _driver(bench: Bench, writes: WriteQueue) -> Driver:
     if bench.settings.accelerated and bench.settings.mode is RefreshMode.DISABLED:
         return Keeping(bench, writes)
-    return Refreshing(bench)
+    return Following(bench) if bench.config.follows else Refreshing(bench)

@@ -12,6 +12,7 @@ from caraway.dataset.settings import Settings
 from caraway.dataset.shared import Shared
 from caraway.dataset.upkeep import Upkeep
 from caraway.errors import ConfigError, StoreError
+from caraway.model import DatasetStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,16 @@ class Bench:
 
     def publish(self) -> None:
         """Make what is so now the status that others read."""
+        self._observe()
+        self.report.publish()
+
+    def current(self) -> DatasetStatus:
+        """What is so now, for who asks alone."""
+        self._observe()
+        return self.report.current()
+
+    def _observe(self) -> None:
         report, binding = self.report, self.binding
         report.loaded = report.loaded or binding.loaded
         report.resolved = binding.schema is not None
         report.snapshot = binding.snapshot
-        report.publish()

@@ -10,7 +10,15 @@ from caraway.config.model import Dataset, OnZeroResults, RefreshSql
 from caraway.core.checkpoint import decode
 from caraway.core.window import TimeAxis
 from caraway.dataset.answer import source_snapshot
-from caraway.dataset.fitting import check_retention, follows_schema, must_reopen, partition_axis, projected, time_axis
+from caraway.dataset.fitting import (
+    check_retention,
+    follows_schema,
+    must_reopen,
+    partition_axis,
+    projected,
+    time_axis,
+    widened,
+)
 from caraway.dataset.link import Link
 from caraway.dataset.log import LoggedStore
 from caraway.dataset.spool import Spool
@@ -140,6 +148,7 @@ class Binding:
 
     async def _fit_store(self, open_store: OpenStore, found: pa.Schema, refresh_sql: RefreshSql | None) -> None:
         if self.store is not None and self._must_reopen(self.store, found, refresh_sql):
+            found = widened(self.store.spec.schema, found) if self._config.follows else found
             await self._close()
         if self.store is None:
             try:

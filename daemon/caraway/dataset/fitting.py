@@ -92,6 +92,8 @@ def must_reopen(stored: pa.Schema, found: pa.Schema, config: Dataset, *, asked: 
     differences = _differences(stored, found)
     if not differences:
         return False
+    if config.follows and not asked:
+        return _stream_reopens(stored, found, config)
     policy = config.on_schema_change
     if asked or storage_mode(config) is StorageMode.FILE_UPDATE or policy is OnSchemaChange.SYNC_ALL_COLUMNS:
         return True
@@ -101,6 +103,36 @@ def must_reopen(stored: pa.Schema, found: pa.Schema, config: Dataset, *, asked: 
     if gone:
         raise _changed(config.name, gone, "The copy can't be refreshed.")
     return policy is OnSchemaChange.APPEND_NEW_COLUMNS and len(found) > len(stored)
+
+
+def _stream_reopens(stored: pa.Schema, found: pa.Schema, config: Dataset) -> bool:
+    """A stream takes up columns that its old rows have nothing of; nothing else goes on from where it is."""
+    policy = config.on_schema_change
+    if storage_mode(config) is StorageMode.FILE_UPDATE or policy is OnSchemaChange.SYNC_ALL_COLUMNS:
+        return True
+    if policy is OnSchemaChange.FAIL:
+        raise _changed(config.name, _differences(stored, found), "on_schema_change is fail.")
+    both = [(old, found.field(old.name)) for old in stored if old.name in found.names]
+    refused = [f"column {name!r} is gone" for name in stored.names if name not in found.names]
+    refused += [f"column {old.name!r} was {old.type}, is {new.type}" for old, new in both if old.type != new.type]
+    new = [field for field in found if field.name not in stored.names]
+    refused += [f"new column {field.name!r} must not be null" for field in new if not field.nullable]
+    if refused:
+        raise _changed(config.name, refused, "The stream can't go on.")
+    return bool(new) or any(new.nullable and not old.nullable for old, new in both)
+
+
+def widened(stored: pa.Schema, found: pa.Schema) -> pa.Schema:
+    """The found columns, those nullable that are so in the stored ones: what is stored may have none there."""
+    kept = {field.name for field in stored if field.nullable}
+    return pa.schema([field.with_nullable(field.nullable or field.name in kept) for field in found])
+
+
+def fits(arriving: pa.Schema, table: pa.Schema, refresh_sql: RefreshSql | None) -> bool:
+    """Whether rows of a stream have the columns of the table, in the same types."""
+    columns = refresh_sql.columns if refresh_sql is not None else None
+    found = {field.name: viewless(field.type) for field in arriving if columns is None or field.name in columns}
+    return found == {field.name: field.type for field in table}
 
 
 def _changed(dataset: str, changes: Iterable[str], consequence: str) -> SourceError:

@@ -103,12 +103,19 @@ class Pulse:
             self._kept = place.count.offset
             snapshots = self._status.snapshots + copied
             self._status = replace(self._status, applied_at=self._wall(), snapshots=snapshots)
+        self._loaded = self._loaded or copied
+        self._proofs = self._with(place, copied=copied)
+
+    def proven_with(self, place: Place, now: float, *, copied: bool = False) -> float:
+        """What will be proven once `stored` is told this."""
+        return self._with(place, copied=copied).as_of(now)
+
+    def _with(self, place: Place, *, copied: bool) -> Proofs:
+        proofs = self._proofs
         if copied:  # it holds at least what there was when it began
-            self._loaded = True
-            self._proofs = replace(self._proofs, proven=max(self._proofs.proven, self._copy_began))
+            proofs = replace(proofs, proven=max(proofs.proven, self._copy_began))
         reached = place.told if self._marked else place.count
-        if reached is not None:
-            self._proofs = self._proofs.reached(reached)
+        return proofs.reached(reached) if reached is not None else proofs
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 

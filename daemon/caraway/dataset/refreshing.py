@@ -34,7 +34,6 @@ from caraway.events import (
     RefreshScheduled,
     RefreshSkipped,
     RefreshStarted,
-    RetentionBlind,
 )
 from caraway.model import DatasetStatus, RefreshOverrides
 from caraway.ports import Accelerator
@@ -58,7 +57,6 @@ class Refreshing:
         self._first: float | None = None  # when the stored rows ask for a refresh, until one was asked for otherwise
         self._reached = False
         self._useless = 0  # failed connections in a row; one that had answered a query begins the count anew
-        self._blind = False
         self._proven: float | None = None  # when the last reading that succeeded began
 
     def __repr__(self) -> str:
@@ -204,6 +202,7 @@ class Refreshing:
 
     async def _fetch(self, link: Link, store: Accelerator, order: Order, mode: RefreshMode) -> None:
         began, size = trio.current_time(), 0
+        newest = store.snapshot.value.max_time if store.snapshot.value is not None else None
 
         def loading() -> None:
             self._shared.emit(RefreshStarted(self._name, mode.value))
@@ -211,11 +210,14 @@ class Refreshing:
         def progress(batch: pa.RecordBatch) -> None:
             nonlocal size
             size += batch.nbytes
-            self._note(batch)
+            self._bench.upkeep.note(batch)
+            self._report.progress(batch.num_rows)
 
         async with link.use() as source:
             fetched = await fetch(source, store, order, wall=self._shared.wall, loading=loading, progress=progress)
         self._proven = began
+        if self._report.rows:
+            self._report.max_time_before = newest
         self._finished(fetched, mode, size, trio.current_time() - began)
         await store.maintain()
 
@@ -230,16 +232,6 @@ class Refreshing:
             acceleration.refresh_append_overlap,
             special=overrides is not None,
         )
-
-    def _note(self, batch: pa.RecordBatch) -> None:
-        """A batch was staged."""
-        time = self._bench.config.time_column
-        if time is not None and not self._blind and self._settings.evicts_every < math.inf:
-            missing = batch.column(time.name).null_count
-            self._blind = missing > 0
-            if self._blind:
-                self._shared.emit(RetentionBlind(self._name, time.name, missing))
-        self._report.progress(batch.num_rows)
 
     def _finished(self, fetched: Fetched, mode: RefreshMode, size: int, seconds: float) -> None:
         self._report.last_refresh = fetched.checkpoint.refreshed_at

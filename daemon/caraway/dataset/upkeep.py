@@ -1,7 +1,9 @@
 """What a store needs besides refreshes: expired rows removed, and its own maintenance."""
 
+import pyarrow as pa
 import trio
 
+from caraway.config.model import Dataset
 from caraway.core.predicate import bind_now
 from caraway.core.window import expired
 from caraway.dataset.binding import Binding
@@ -10,29 +12,31 @@ from caraway.dataset.report import Phase, Report
 from caraway.dataset.settings import Settings
 from caraway.dataset.shared import Shared
 from caraway.errors import ConfigError, StoreError
-from caraway.events import RetentionFinished
+from caraway.events import RetentionBlind, RetentionFinished
 from caraway.model import DeleteWhere, Snapshot
 from caraway.ports import Accelerator
 
 MAINTAIN_EVERY = 60.0
 """Seconds between calls of a store's maintenance while nothing is committed: bounds of age come due by themselves."""
-
-
 MAINTAIN_COMMITS = 256
-"""Commits after which maintenance does not wait for that: each leaves something that a reader pays for."""
+MAINTAIN_ROWS = 512 * 1024
+"""Commits, and rows in them, after which maintenance does not wait for that: a reader pays for what they leave."""
 
 
 class Upkeep:
     """Retention ticks at once and then every interval, counted from the end of the last; driven by the actor's task."""
 
-    def __init__(self, name: str, settings: Settings, binding: Binding, report: Report, shared: Shared) -> None:
-        self._name = name
+    def __init__(self, config: Dataset, settings: Settings, binding: Binding, report: Report, shared: Shared) -> None:
+        self._name = config.name
         self._settings = settings
         self._binding = binding
         self._report = report
         self._shared = shared
         self._evict_at = self._maintain_at = float("inf")
-        self._commits = 0
+        self._commits = self._rows = 0
+        evicts = config.time_column is not None and settings.evicts_every < float("inf")
+        self._column = config.time_column.name if evicts and config.time_column is not None else None
+        self._blind = False
 
     @property
     def deadline(self) -> float:
@@ -45,11 +49,21 @@ class Upkeep:
             self._maintain_at = now + MAINTAIN_EVERY
             self._evict_at = now if self._settings.evicts_every < float("inf") else float("inf")
 
-    def committed(self) -> None:
-        """A commit was made."""
+    def committed(self, rows: int = 0) -> None:
+        """A commit of so many rows was made."""
         self._commits += 1
-        if self._commits >= MAINTAIN_COMMITS:
+        self._rows += rows
+        if self._commits >= MAINTAIN_COMMITS or self._rows >= MAINTAIN_ROWS:
             self._maintain_at = trio.current_time()
+
+    def note(self, batch: pa.RecordBatch) -> None:
+        """Rows are about to be stored; told once a dataset where retention will never see some of them."""
+        if self._column is None or self._blind:
+            return
+        missing = batch.column(self._column).null_count
+        self._blind = missing > 0
+        if self._blind:
+            self._shared.emit(RetentionBlind(self._name, self._column, missing))
 
     async def run(self) -> None:
         """Do what is due."""
@@ -57,7 +71,7 @@ class Upkeep:
             await self._evict()
             self._evict_at = trio.current_time() + self._settings.evicts_every
         if self._maintain_at <= trio.current_time():
-            self._commits = 0
+            self._commits = self._rows = 0
             await self._maintain()
             self._maintain_at = trio.current_time() + MAINTAIN_EVERY
 
