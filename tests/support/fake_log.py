@@ -1,6 +1,7 @@
 """A log in plain memory, a `ports.Log`: what a test does to it shows at once."""
 
-from contextlib import asynccontextmanager
+from bisect import bisect_right
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,13 +18,15 @@ FILES = ArrowFiles((Path("none"),))
 class FakeLog:
     """Entries are the objects that `append` and `delete` were given; `reading` counts the reads under way.
 
-    `retained` is the least offset from which a follower can go on; `loaded` false is a log before its first load.
+    `retained` is the least offset from which a follower can go on; `loaded` false is a log before its first load;
+    `fails` is what the next reads raise.
     """
 
     spec: TableSpec
     loaded: bool = True
     epoch: str = "epoch-1"
     retained: int = 0
+    fails: Exception | None = None
     reading: int = 0
     reads: int = 0
     generation: int = 0
@@ -66,15 +69,26 @@ class FakeLog:
         if epoch != self.epoch or not (offset == 0 or self.retained <= offset <= self.end):
             yield None
             return
+        if self.fails is not None:
+            raise self.fails
         self.reads += 1
         self.reading += 1
         try:
-            yield self._since(list(self.entries), offset)
+            newer = self.entries[bisect_right(self.entries, offset, key=lambda entry: entry.end) :]
+            async with aclosing(_since(newer, offset)) as entries:
+                yield entries
         finally:
             self.reading -= 1
 
-    async def _since(self, entries, offset):
-        for entry in entries:
-            await trio.lowlevel.checkpoint()
-            if entry.end > offset:
-                yield entry
+
+async def _since(entries, offset):
+    for entry in entries:
+        await trio.lowlevel.checkpoint()
+        yield _from(entry, offset)
+
+
+def _from(entry, offset):
+    """What of an entry is at an offset and later."""
+    if isinstance(entry.change, Delete) or entry.end - entry.change.rows.num_rows >= offset:
+        return entry
+    return LogEntry(Append(entry.change.rows.slice(entry.change.rows.num_rows - (entry.end - offset))), entry.end)

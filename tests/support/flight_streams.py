@@ -1,11 +1,13 @@
 """A Flight server over fake datasets, and a client of bare gRPC for its streams."""
 
-from contextlib import aclosing, asynccontextmanager
+import asyncio
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import grpc
 import grpc.aio
 import pyarrow as pa
+import trio
 
 from caraway.config.model import Access, ApiKeyAuth, FlightLimits
 from caraway.events import RequestFinished, ServerRequestCrashed
@@ -104,21 +106,46 @@ async def channel(served, options=()):
 
 @asynccontextmanager
 async def call(served, connection, method, *messages, half_close=True, metadata=(), budget=8):
-    """What a streaming call answers, as an iterator of wire messages; ends with AioRpcError where it fails."""
+    """What a streaming call answers, as an iterator of wire messages; ends with Ended where it fails."""
 
     async def speak(outlet):
         stream = connection.stream_stream(f"/{SERVICE}/{method}")(metadata=metadata)
-        for message in messages:
-            await stream.write(message)
-        if half_close:
-            await stream.done_writing()
-        while (message := await stream.read()) is not grpc.aio.EOF:
-            await outlet.put(message)
+        try:
+            await converse(stream, outlet)
+        finally:
+            stream.cancel()
+
+    async def converse(stream, outlet):
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # of a call that has ended, as is told below
+            for message in messages:
+                await stream.write(message)
+            if half_close:
+                await stream.done_writing()
+            while (message := await stream.read()) is not grpc.aio.EOF:
+                await outlet.put(message)
         if await stream.code() is not grpc.StatusCode.OK:
             raise Ended(await stream.code(), await stream.details(), dict(await stream.trailing_metadata() or ()))
 
     async with served.island.stream(speak, budget=budget) as replies:
         yield replies
+
+
+async def until_true(condition, bound=10.0):
+    """Wait for what only other tasks and the island can bring about."""
+    with trio.fail_after(bound):
+        while not condition():  # noqa: ASYNC110 - plain values
+            await trio.sleep(0.005)
+
+
+async def ending(told, bound=10.0):
+    """How a stream ends that has to end by a refusal; what it tells before goes by."""
+    with trio.fail_after(bound):
+        try:
+            async for _ in told:
+                pass
+        except Ended as ended:
+            return ended
+    raise AssertionError("the stream ended well")
 
 
 class Ended(Exception):  # noqa: N818 - how a call ended is no fault of the test
@@ -132,10 +159,11 @@ class Ended(Exception):  # noqa: N818 - how a call ended is no fault of the test
 @asynccontextmanager
 async def subscribed(served, connection, first=None, metadata=()):
     """The arrivals of a subscription, as the decoder of an edge gives them."""
-    first = opening("t") if first is None else first
-    async with call(served, connection, "DoExchange", first, metadata=metadata) as messages:
-        async with aclosing(arrivals(messages)) as told:
-            yield told
+    async with (
+        call(served, connection, "DoExchange", first or opening("t"), metadata=metadata) as messages,
+        aclosing(arrivals(messages)) as told,
+    ):
+        yield told
 
 
 async def arrivals(messages):
