@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
@@ -36,6 +37,7 @@ class Server:
         self.requests: list[WebSocketRequest] = []
 
     def header(self, name: str) -> str:
+        """Of the newest request."""
         return dict(self.requests[-1].headers)[name.lower().encode()].decode()
 
 
@@ -64,10 +66,6 @@ async def serving(talk: Talk, *, reject: int | None = None, headers=(), body=Non
 async def raw(talk: Callable[[trio.SocketStream], Awaitable[None]]):
     """The port of a TCP server that talks to each connection, whatever that speaks."""
     async with trio.open_nursery() as nursery:
-        (listener,) = await nursery.start(
-            trio.serve_tcp,
-            talk,
-            0,
-        )
+        (listener,) = await nursery.start(partial(trio.serve_tcp, talk, 0, host="127.0.0.1"))
         yield listener.socket.getsockname()[1]
         nursery.cancel_scope.cancel()

@@ -39,9 +39,9 @@ def parse_address(text: str) -> Address:
         raise ValueError("an address has no spaces or other unusual characters; write them as %20 and the like")
     if "${" in text:
         raise ValueError("an address can't refer to secrets, for addresses are shown; put them into ws_headers")
-    parts = urlsplit(text)
-    if parts.scheme not in _PORTS or not text.lower().startswith(f"{parts.scheme}://"):
+    if not text.startswith(("ws://", "wss://")):
         raise ValueError("expected ws://host:port/path or wss://host/path")
+    parts = urlsplit(text)
     if "@" in parts.netloc:
         raise ValueError("an address can't hold a user or password, for it is shown; set `Authorization` in ws_headers")
     if not parts.hostname:

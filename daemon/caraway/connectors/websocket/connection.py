@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
+import h11
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import ProtocolError
@@ -21,12 +22,14 @@ from wsproto.utilities import ProtocolError
 from caraway.connectors.websocket import failures
 from caraway.connectors.websocket.address import CURSOR, Address
 from caraway.connectors.websocket.inbox import Inbox
+from caraway.errors import SourceError
 from caraway.model import Secret
 from caraway.supervise import bare
 
 OPENING = 12.0
 """Seconds that TCP, TLS and handshake may take together."""
-CLOSING = 1.0
+CLOSING = 0.1
+"""Seconds for a close frame to be sent; its answer is not needed, and under cancellation nobody reads it."""
 ANSWER = 7.0
 """Seconds from a ping until a peer that sent nothing is taken for dead; the default interval makes that 12."""
 PING_INTERVAL = 5.0
@@ -36,6 +39,10 @@ RECEIVE = 64 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 _ABNORMAL = 1006
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 3), (socket.TCP_KEEPCNT, 3))
+
+_FOREIGN = (ConnectionRejected, ProtocolError, h11.ProtocolError)
+"""What the library's task raises. It answers a ping even while it closes, and HTTP that is none, which its own layers
+forbid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +142,10 @@ async def dial(peer: Peer, until: float) -> AsyncIterator[trio.abc.Stream]:
 async def connected(peer: Peer, cursor: str, dial: Dial = dial) -> AsyncIterator[Inbox]:
     """What the peer sends from now on; entered once the handshake is done and the first message is sent. SourceError.
 
-    A peer that breaks the protocol of closing ends the block with SourceError, wherever it is.
+    A peer that breaks the protocol badly ends the block with SourceError, wherever it is.
     """
     until = trio.current_time() + OPENING
-    inbox, left = Inbox(), False
+    inbox, leaving = Inbox(), False
     try:
         async with dial(peer, until) as stream, trio.open_nursery() as nursery:
             opening = trio.CancelScope(deadline=until)
@@ -152,19 +159,21 @@ async def connected(peer: Peer, cursor: str, dial: Dial = dial) -> AsyncIterator
             try:
                 yield inbox
             finally:
-                left = True
+                leaving = not nursery.cancel_scope.cancel_called
                 await _close(websocket)
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        match bare(group):
-            case ConnectionRejected() as error:
-                raise failures.rejected(peer.address, error.status_code, dict(error.headers)) from error
-            case ProtocolError() as error:
-                # The library answers a ping even while it closes, which its own protocol forbids.
-                if not left:
-                    raise failures.senseless(peer.address) from error
-            case error:
-                raise error from group
+        foreign, others = group.split(_FOREIGN)
+        if others is not None:
+            raise bare(others) from group
+        if foreign is not None and not leaving:
+            raise _broken(peer.address, bare(foreign)) from group
+
+
+def _broken(address: Address, error: BaseException) -> SourceError:
+    if isinstance(error, ConnectionRejected):
+        return failures.rejected(address, error.status_code, dict(error.headers))
+    return failures.senseless(address)
 
 
 async def _secured(tcp: trio.SocketStream, peer: Peer, until: float) -> trio.abc.Stream:
@@ -199,7 +208,7 @@ async def _handshake(peer: Peer, watched: Watched, nursery: trio.Nursery, cursor
     return websocket
 
 
-def _unopened(address: Address, watched: Watched, until: float) -> Exception:
+def _unopened(address: Address, watched: Watched, until: float) -> SourceError:
     if watched.status not in (0, 101):
         return failures.rejected(address, watched.status, {})
     return failures.slow(address, OPENING) if trio.current_time() >= until else failures.senseless(address)
