@@ -7,16 +7,18 @@ What is sent is generation B: a schema where it changes, one row `t`, the copy a
 `d`. What is received may be of any generation. Between caraways each message also carries a `Word`.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from caraway.core import position
 from caraway.core.stream_words import Word, read_word, write_word
 from caraway.flight.codec import BatchDecoder, FlightData, HeaderKind, encode, header_kind, malformed_as_source_error
-from caraway.flight.envelope import Contents, Op, check_envelope, unwrap, wrap
+from caraway.flight.envelope import Contents, Op, check_envelope, envelope_of, unwrap, wrap, wrap_truncate
 from caraway.model import Append, Arrival, Delete, FlightMessage, Phase, StreamChange, Truncate
 
 CHUNK_BYTES = 2 * 1024**2
@@ -46,23 +48,53 @@ class Packed:
 def pack(change: StreamChange, schema: pa.Schema, primary_key: tuple[str, ...]) -> Packed:
     """The messages of a change to a table of `schema`; none for a change without rows.
 
-    Rows of a Delete may have fewer columns than the table: then their messages have a schema of their own.
+    Rows appended go out as `r`, which the clients of Spice take for an upsert. Rows of a Delete may have fewer columns
+    than the table: then their messages have a schema of their own.
     """
-    wrapped = wrap(change, schema, primary_key)
-    step = max(1, CHUNK_BYTES * wrapped.num_rows // max(wrapped.nbytes, 1))
-    pieces = (wrapped.slice(start, step) for start in range(0, wrapped.num_rows, step))
-    return Packed(wrapped.schema, tuple(message for piece in pieces for message in _fitting(piece)))
+    match change:
+        case Append(rows):
+            return _pack_rows(rows, Op.READ, primary_key)
+        case Delete(rows):
+            return _pack_rows(rows, Op.DELETE, primary_key)
+        case Truncate():
+            return Packed(envelope_of(schema), tuple(_messages(wrap_truncate(schema))))
+        case _:
+            assert_never(change)
 
 
-def _fitting(rows: pa.RecordBatch) -> Iterator[FlightMessage]:
-    """The messages of these rows, cut further where rows are unequal; only a single row may be larger."""
-    messages = _messages(rows)
-    if rows.num_rows > 1 and max(len(message.body) for message in messages) > _LARGEST_BODY:
+def _pack_rows(rows: pa.RecordBatch, op: Op, primary_key: tuple[str, ...]) -> Packed:
+    size = pa.ipc.get_record_batch_size(wrap(rows, op, primary_key))  # without dictionaries
+    step = max(1, CHUNK_BYTES * rows.num_rows // size)
+    pieces = (rows.slice(start, step) for start in range(0, rows.num_rows, step))
+    messages = (message for piece in pieces for message in _fitting(piece, op, primary_key))
+    return Packed(envelope_of(rows.schema), tuple(messages))
+
+
+def _fitting(
+    rows: pa.RecordBatch, op: Op, primary_key: tuple[str, ...], above: float = math.inf
+) -> Iterator[FlightMessage]:
+    """The messages of these rows, cut in halves as long as one is too large and that makes it smaller."""
+    messages = _messages(wrap(_compact(rows), op, primary_key))
+    largest = max(len(message.body) for message in messages)
+    if rows.num_rows > 1 and _LARGEST_BODY < largest < above:
         half = rows.num_rows // 2
-        yield from _fitting(rows.slice(0, half))
-        yield from _fitting(rows.slice(half))
+        yield from _fitting(rows.slice(0, half), op, primary_key, largest)
+        yield from _fitting(rows.slice(half), op, primary_key, largest)
     else:
         yield from messages
+
+
+def _compact(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows; a slice of a column leaves a large dictionary whole, of which it may use little."""
+    return pa.RecordBatch.from_arrays([_used(column) for column in rows.columns], schema=rows.schema)
+
+
+def _used(column: pa.Array) -> pa.Array:
+    if not pa.types.is_dictionary(column.type) or len(column.dictionary) <= len(column):
+        return column
+    used = pc.unique(column.indices.drop_null()).sort()
+    indices = pc.index_in(column.indices, used).cast(column.type.index_type)
+    return pa.DictionaryArray.from_arrays(indices, column.dictionary.take(used), ordered=column.type.ordered)
 
 
 def _messages(rows: pa.RecordBatch) -> list[FlightMessage]:

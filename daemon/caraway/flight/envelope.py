@@ -7,7 +7,7 @@ data          struct of the table       null where op is t
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, assert_never
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -70,29 +70,20 @@ def _told(schema: pa.Schema) -> str:
 # --- wrapping --------------------------------------------------------------------------------------------------------
 
 
-def wrap(change: StreamChange, data: pa.Schema, primary_key: tuple[str, ...]) -> pa.RecordBatch:
-    """A change as an envelope: appended rows as `r` (what Spice's clients take for an upsert), deleted ones as `d`.
-
-    `data` is the schema of the table, for a Truncate; the others have that of their own rows.
-    """
-    match change:
-        case Append(rows):
-            return _envelope(rows, Op.READ, _key_names(primary_key, rows.num_rows))
-        case Delete(rows):
-            return _envelope(rows, Op.DELETE, _key_names(primary_key, rows.num_rows))
-        case Truncate():
-            nothing = pa.nulls(1, pa.struct(list(data)))
-            return pa.RecordBatch.from_arrays(
-                [pa.array([Op.TRUNCATE.value]), _key_names((), 1), nothing], schema=envelope_of(data)
-            )
-        case _:
-            assert_never(change)
-
-
-def _envelope(rows: pa.RecordBatch, op: Op, keys: pa.Array) -> pa.RecordBatch:
+def wrap(rows: pa.RecordBatch, op: Op, primary_key: tuple[str, ...]) -> pa.RecordBatch:
+    """Rows to which the same happened."""
     data = pa.StructArray.from_arrays(rows.columns, fields=list(rows.schema))
     ops = pa.repeat(pa.scalar(op.value), rows.num_rows)
-    return pa.RecordBatch.from_arrays([ops, keys, data], schema=envelope_of(rows.schema))
+    return _envelope(ops, _key_names(primary_key, rows.num_rows), data)
+
+
+def wrap_truncate(schema: pa.Schema) -> pa.RecordBatch:
+    """The one row that says that all rows are gone."""
+    return _envelope(pa.array([Op.TRUNCATE.value]), pa.nulls(1, KEYS_TYPE), pa.nulls(1, pa.struct(list(schema))))
+
+
+def _envelope(ops: pa.Array, keys: pa.Array, data: pa.StructArray) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([ops, keys, data], schema=envelope_of(pa.schema(list(data.type))))
 
 
 def _key_names(names: tuple[str, ...], rows: int) -> pa.Array:
