@@ -341,6 +341,8 @@ class DatasetStatus:
     """None for a dataset that is not fed by a stream."""
     acceptable_lag: float | None = None
     """Seconds; None: no lag is too great."""
+    max_time_before: int | None = None
+    """The snapshot's `max_time` before the last refresh that brought rows."""
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------

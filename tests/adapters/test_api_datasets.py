@@ -9,7 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caraway.errors import ConfigError, QueryError, QueryFailure, StoreError
-from caraway.model import DatasetStatus, Problem, RefreshOverrides, Snapshot, SqliteTable, State
+from caraway.model import (
+    DatasetStatus,
+    Problem,
+    RefreshOverrides,
+    Snapshot,
+    SqliteTable,
+    State,
+    StreamState,
+    StreamStatus,
+)
 from caraway.servers.api.app import create_app
 from support.fake_services import FakeServices, ask, dataset
 
@@ -91,9 +100,44 @@ async def test_detail() -> None:
         "failures": 3,
         "rows_loading": 0,
         "rate": 0.0,
+        "activity": None,
+        "acceptable_lag": None,
+        "stream": None,
     }
     bare = orjson.loads((await ask(app, "GET", "/v1/datasets/quoted.name")).body)
     assert (bare["name"], bare["error"], bare["lag"], bare["epoch"]) == ("Quoted.Name", None, None, None)
+
+
+async def test_a_stream_in_list_and_detail() -> None:
+    fake = fake_services()
+    stream = StreamStatus(StreamState.LIVE, AT, 2, 1, 1234, -0.51251, AT, AT, 7)
+    newest = datetime.now(UTC) - timedelta(seconds=5)
+    orders = fake.datasets["orders"]
+    orders.now = DatasetStatus("orders", State.READY, proven_at=newest, stream=stream, acceptable_lag=60.0)
+    app = create_app(fake.services)
+    told = orjson.loads((await ask(app, "GET", "/v1/datasets/orders")).body)
+    assert told["stream"] == {
+        "state": "live",
+        "since": "2026-01-02T03:04:05+00:00",
+        "behind": 1234,
+        "clock_skew": -0.513,
+        "reconnects": 2,
+        "snapshots": 1,
+        "received_at": "2026-01-02T03:04:05+00:00",
+        "applied_at": "2026-01-02T03:04:05+00:00",
+        "skipped": 7,
+    }
+    assert 5 <= told["lag"] < 6
+    assert told["acceptable_lag"] == 60.0
+    row, plain, _ = orjson.loads((await ask(app, "GET", "/v1/datasets?status=true")).body)
+    assert 5 <= row["lag"] < 6
+    assert (row["status"], row["behind"], "error_message" in row) == ("Ready", 1234, False)
+    assert (plain["lag"], plain["behind"]) == (None, None)
+    orders.now = DatasetStatus("orders", stream=StreamStatus(StreamState.CONNECTING, AT))
+    told = orjson.loads((await ask(app, "GET", "/v1/datasets/orders")).body)
+    unknown = ("behind", "clock_skew", "received_at", "applied_at")
+    assert [told["stream"][key] for key in unknown] == [None] * 4
+    assert (told["stream"]["state"], told["lag"]) == ("connecting", None)
 
 
 REFRESH = "/v1/datasets/{}/acceleration/refresh"

@@ -98,17 +98,21 @@ def rows(text: str) -> list[list[str]]:
 
 def test_datasets(server, caraway):
     listed = [
-        {"from": "file:a", "name": "a", "replication_enabled": False, "acceleration_enabled": True, "status": "Ready"},
+        {"from": "file:a", "name": "a", "replication_enabled": False, "acceleration_enabled": True, "status": "Ready",
+         "lag": 0.4321, "behind": None},
         {"from": "file:b", "name": "b", "replication_enabled": False, "acceleration_enabled": False, "status": "Error",
-         "error_message": "gone\x1b[2J"},
+         "lag": None, "behind": None, "error_message": "gone\x1b[2J"},
+        {"from": "spice.ai/c", "name": "c", "replication_enabled": False, "acceleration_enabled": True,
+         "status": "Error", "lag": 75.2, "behind": 12345, "error_message": "late"},
     ]  # fmt: skip
     server.routes["GET /v1/datasets"] = 200, listed
     code, out, _ = caraway("datasets")
     assert code == 0
     assert rows(out) == [
-        ["NAME", "FROM", "REPLICATION", "ACCELERATION", "STATUS", "ERROR"],
-        ["a", "file:a", "false", "true", "Ready"],
+        ["NAME", "FROM", "REPLICATION", "ACCELERATION", "STATUS", "LAG", "BEHIND", "ERROR"],
+        ["a", "file:a", "false", "true", "Ready", "0.4s"],
         ["b", "file:b", "false", "false", "Error", "gone\\x1b[2J"],
+        ["c", "spice.ai/c", "false", "true", "Error", "1m15s", "12,345", "late"],
     ]
     assert server.asked[0].path == "/v1/datasets?status=true"
     assert json.loads(caraway("datasets", "--json")[1]) == listed

@@ -51,7 +51,7 @@ def pod(folder: Path, text: str, *overrides: str) -> Spicepod:
 
 
 LATER = """
-    runtime.caching runtime.params runtime.telemetry runtime.metrics runtime.task_history runtime.cpu runtime.tracing
+    runtime.caching runtime.params runtime.telemetry runtime.task_history runtime.cpu runtime.tracing
     runtime.mcp datasets[0].has_metadata_table datasets[0].check_availability
     datasets[0].metrics datasets[0].acceleration.params.query_federation datasets[0].acceleration.metrics
 """
@@ -102,7 +102,7 @@ def test_every_key_of_runtime() -> None:
             otel_exporter=OtelExporter("otel:4317", False, 5.0, ("a", "b"), {"x-key": "1"}),
         ),
         task_history=TaskHistory(False, "truncated", "explain analyze", 0.005, 0.01, 86400.0, 60.0),
-        metrics={"a": True, "b": False},
+        metrics={"dataset_acceleration_ingestion_lag_ms": True, "dataset_load_state": False},
         cpu_cores=3.5,
         tracing=Tracing(True, "http://z:9411/api/v2/spans"),
         mcp_allowed_hosts=("*",),

@@ -94,9 +94,11 @@ class FakeDataset:
     refresh_sqls: list[str] = field(default_factory=list)
     log: Latest = field(default_factory=lambda: Latest(None))
     writes: list = field(default_factory=list)
+    now: DatasetStatus | None = None
+    """What `current` tells, where that is not what was published."""
 
     def current(self) -> DatasetStatus:
-        return self.status.value
+        return self.now or self.status.value
 
     async def write(self, changes) -> Written:
         await trio.lowlevel.checkpoint()

@@ -1,6 +1,7 @@
 """The verbs that list something: datasets, status, pods, version."""
 
 import argparse
+from collections.abc import Iterable, Mapping
 
 DATASETS = {
     "NAME": "name",
@@ -8,6 +9,8 @@ DATASETS = {
     "REPLICATION": "replication_enabled",
     "ACCELERATION": "acceleration_enabled",
     "STATUS": "status",
+    "LAG": "lag",
+    "BEHIND": "behind",
     "ERROR": "error_message",
 }
 STATUS = {"NAME": "name", "ENDPOINT": "endpoint", "STATUS": "status"}
@@ -44,5 +47,19 @@ def _list(options: argparse.Namespace, path: str, columns: dict[str, str], **par
     from caraway.cli.output import show
 
     with connect(options) as client:
-        show(client.get(path, **params), columns, as_json=options.json)
+        rows = client.get(path, **params)
+        show(rows if options.json else list(_readable(rows)), columns, as_json=options.json)
     return 0
+
+
+def _readable(rows: Iterable[Mapping[str, object]]) -> Iterable[Mapping[str, object]]:
+    """Rows with seconds and offsets as people write them."""
+    from caraway.core.symptom import spoken
+
+    for row in rows:
+        lag, behind = row.get("lag"), row.get("behind")
+        yield {
+            **row,
+            "lag": spoken(lag) if isinstance(lag, int | float) else None,
+            "behind": f"{behind:,}" if isinstance(behind, int) else None,
+        }

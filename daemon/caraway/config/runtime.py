@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from caraway.config.cache import read_caching
+from caraway.config.metrics import read_metrics
 from caraway.config.model import (
     ApiKeyAuth,
     Cors,
@@ -20,7 +21,7 @@ from caraway.config.model import (
 from caraway.config.section import Section
 
 _OUT_OF_SCOPE = ("source_rate_control", "functions", "scheduler")
-_LATER = ("caching", "results_cache", "params", "telemetry", "metrics", "task_history", "cpu", "tracing", "mcp")
+_LATER = ("caching", "results_cache", "params", "telemetry", "task_history", "cpu", "tracing", "mcp")
 _LEAST_RETENTION = 60.0
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,127}")
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+|\*?):(\d{1,5})", re.ASCII)
@@ -46,7 +47,7 @@ def read_runtime(section: Section) -> Runtime:
         flight=flight,
         telemetry=_telemetry(section.section("telemetry")),
         task_history=_task_history(section.section("task_history")),
-        metrics=section.switches("metrics"),
+        metrics=read_metrics(section),
         cpu_cores=_cpu(section.section("cpu")),
         tracing=_tracing(section.section("tracing")),
         mcp_allowed_hosts=_mcp(section.section("mcp")),

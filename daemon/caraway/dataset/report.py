@@ -43,6 +43,7 @@ class Report:
         self.proven_at: datetime | None = None
         self.acceptable_lag: float | None = None
         self.stream: StreamStatus | None = None
+        self.max_time_before: int | None = None
         self.judge: Callable[[], None] = lambda: None  # brings `proven_at` and the lag's problem up to the moment
         self.rows = 0
         self.rate = 0.0
@@ -124,6 +125,7 @@ class Report:
             self.activity,
             self.stream,
             self.acceptable_lag,
+            self.max_time_before,
         )
 
     def _problem(self) -> Problem | None:

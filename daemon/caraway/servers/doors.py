@@ -13,7 +13,7 @@ from caraway.island import Island
 from caraway.model import Endpoints
 from caraway.servers.api.app import create_app
 from caraway.servers.flight.server import FlightServer, ServerIdentity
-from caraway.servers.flight.streams import Streams, put_idle_seconds
+from caraway.servers.flight.streams import FlightStatistics, Streams, put_idle_seconds
 from caraway.servers.flight.tables import Tables
 from caraway.servers.http1.server import HttpServer
 from caraway.servers.identity import ssl_context
@@ -43,6 +43,7 @@ class Doors:
         self._addresses = addresses
         self._identity = identity
         self._drains: dict[str, Callable[[float], None]] = {}
+        self._flight_server: FlightServer | None = None
 
     def children(self, grace: float) -> Iterator[Child]:
         """One a server; asked to stop, each drains for `grace` seconds."""
@@ -75,7 +76,7 @@ class Doors:
 
     def _flight(self) -> FlightServer:
         services = self._services
-        return FlightServer(
+        self._flight_server = FlightServer(
             services.engine,
             services.authenticator,
             self._island,
@@ -84,10 +85,15 @@ class Doors:
             identity=self._identity,
             streams=self._streams(),
         )
+        return self._flight_server
 
     def _streams(self) -> Streams:
         views = frozenset(view.name for view in self._services.pod.views)
         return Streams(Tables(self._services.datasets, views), bringing=put_idle_seconds(os.environ))
 
     def _metrics(self) -> HttpServer:
-        return HttpServer(create_metrics_app(self._services), emit=self._services.emit)
+        app = create_metrics_app(self._services, self._flight_statistics)
+        return HttpServer(app, emit=self._services.emit)
+
+    def _flight_statistics(self) -> FlightStatistics | None:
+        return None if self._flight_server is None else self._flight_server.statistics()

@@ -116,7 +116,7 @@ async def _show(nodes: Mapping[str, Daemon], news: News, stopping: trio.Event) -
 
 def _rows(nodes: Mapping[str, Daemon]) -> list[Row]:
     now = datetime.now(UTC)
-    return [row(name, actor.status.value, now) for name, node in nodes.items() for actor in node.datasets.values()]
+    return [row(name, actor.current(), now) for name, node in nodes.items() for actor in node.datasets.values()]
 
 
 async def _stop_on_signals(
