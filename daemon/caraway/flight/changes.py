@@ -63,8 +63,8 @@ def pack(change: StreamChange, schema: pa.Schema, primary_key: tuple[str, ...]) 
 
 
 def _pack_rows(rows: pa.RecordBatch, op: Op, primary_key: tuple[str, ...]) -> Packed:
-    size = pa.ipc.get_record_batch_size(wrap(rows, op, primary_key))  # without dictionaries
-    step = max(1, CHUNK_BYTES * rows.num_rows // size)
+    size = pa.ipc.get_record_batch_size(rows) if _has_dictionaries(rows.schema) else rows.nbytes
+    step = max(1, CHUNK_BYTES * rows.num_rows // max(1, size))
     pieces = (rows.slice(start, step) for start in range(0, rows.num_rows, step))
     messages = (message for piece in pieces for message in _fitting(piece, op, primary_key))
     return Packed(envelope_of(rows.schema), tuple(messages))
@@ -98,13 +98,17 @@ def _used(column: pa.Array) -> pa.Array:
 
 
 def _messages(rows: pa.RecordBatch) -> list[FlightMessage]:
-    if "dictionary<" not in str(rows.schema.types):
+    if not _has_dictionaries(rows.schema):
         return [_unframed(memoryview(rows.serialize()))]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as stream:
         stream.write_batch(rows)
     _, *messages = pa.ipc.MessageReader.open_stream(sink.getvalue())  # the first is the schema
     return [FlightMessage(message.metadata.to_pybytes(), memoryview(message.body)) for message in messages]
+
+
+def _has_dictionaries(schema: pa.Schema) -> bool:
+    return "dictionary<" in str(schema.types)
 
 
 def _unframed(message: memoryview) -> FlightMessage:
