@@ -49,6 +49,29 @@ class World(NamedTuple):
     checkpoint: Callable[[], Awaitable[None]]
 
 
+class Bell:
+    """Calls into another loop, those that come together by one call of `post`: each of these is a system call."""
+
+    def __init__(self, post: Callable[[Callable[[], object]], object]) -> None:
+        self._post = post
+        self._lock = threading.Lock()
+        self._due: list[Callable[[], object]] = []
+
+    def ring(self, fn: Callable[[], object]) -> None:
+        """Have `fn` called over there; from any thread."""
+        with self._lock:
+            self._due.append(fn)
+            if len(self._due) > 1:
+                return
+        self._post(self._answer)
+
+    def _answer(self) -> None:
+        with self._lock:
+            due, self._due = self._due, []
+        for fn in due:
+            fn()
+
+
 class Pipe(Generic[T]):
     """Values from one world to the other, first in first out; full once what waits weighs `budget`.
 
@@ -161,6 +184,8 @@ class Island:
         self._stop = asyncio.Event()
         self.here = World(self._trio_signal, trio.lowlevel.checkpoint)
         self.there = World(self._asyncio_signal, partial(asyncio.sleep, 0))
+        self._trio_bell = Bell(token.run_sync_soon)
+        self._asyncio_bell = Bell(self._loop.call_soon_threadsafe)
         self._thread = threading.Thread(target=self._live, name="caraway-island", daemon=True)
 
     async def run(self, fn: Callable[..., Awaitable[T]], *args: object) -> T:
@@ -208,11 +233,11 @@ class Island:
 
     def _trio_signal(self) -> Signal:
         event = trio.Event()
-        return Signal(partial(self.token.run_sync_soon, event.set), event.wait)
+        return Signal(partial(self._trio_bell.ring, event.set), event.wait)
 
     def _asyncio_signal(self) -> Signal:
         event = asyncio.Event()
-        return Signal(partial(self._loop.call_soon_threadsafe, event.set), event.wait)
+        return Signal(partial(self._asyncio_bell.ring, event.set), event.wait)
 
     def _live(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

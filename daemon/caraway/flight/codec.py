@@ -60,8 +60,11 @@ def encode(message: FlightMessage, *, app_metadata: bytes = b"", descriptor: byt
 
 
 def _padded_header(header: bytes, others: int) -> bytes:
-    padded = (_field(_HEADER, header + bytes(zeros)) for zeros in range(2 * _ALIGNMENT))
-    return next(field for field in padded if (others + len(field)) % _ALIGNMENT == 0)
+    """The field of the header with zeros behind it, so that it ends at a multiple of 16 after `others` bytes."""
+    zeros = 0
+    while (short := -(others + len(_key(_HEADER, len(header) + zeros)) + len(header) + zeros) % _ALIGNMENT) != 0:
+        zeros += short
+    return _key(_HEADER, len(header) + zeros) + header + bytes(zeros)
 
 
 def decode(wire: bytes) -> FlightData:

@@ -25,6 +25,7 @@ from caraway.model import Arrival, Phase, TableSpec
 from caraway.ports import Log
 from caraway.servers.flight.commands import subscribed_table
 from caraway.servers.flight.gate import Gate, Metadata
+from caraway.servers.flight.merging import MergedLog, Merges
 from caraway.servers.flight.packs import Packs, pieces_of
 from caraway.servers.flight.status import Code, RefusalError
 from caraway.servers.flight.stopping import Stopping
@@ -45,6 +46,7 @@ class Subscriptions:
         self._stopping = stopping
         self._clock = clock
         self._packs = Packs()
+        self._merges = Merges()
         self._followers: Counter[str] = Counter()
         self.sent = 0
         """Messages that held changes."""
@@ -69,7 +71,9 @@ class Subscriptions:
         speaks, wish = wish is not None, wish or Wish()
         log = await self._log(outlet, handle, wish.heartbeat, speaks=speaks)
         encoder = ChangeEncoder(log.spec.schema, log.spec.primary_key, words=speaks)
-        async with feed.follow(log, wish.position, heartbeat=wish.heartbeat, clock=self._clock) as arrivals:
+        # A stranger may mind a key that two commits have and one batch has twice; our own take the newest.
+        source = MergedLog(log, self._merges) if speaks or not log.spec.primary_key else log
+        async with feed.follow(source, wish.position, heartbeat=wish.heartbeat, clock=self._clock) as arrivals:
             async for arrival in arrivals:
                 if handle.log.value is not log:
                     break
@@ -106,6 +110,7 @@ class Subscriptions:
             self._followers -= Counter([dataset])
             if not self._followers:
                 self._packs.clear()
+                self._merges.clear()
 
     def __repr__(self) -> str:
         return f"<Subscriptions {self.open} open, {self._packs!r}>"
