@@ -149,6 +149,7 @@ async def test_what_an_earlier_run_stored_is_as_old_as_it_is(autojump_clock, pul
 async def test_another_upstream_has_a_clock_of_its_own(autojump_clock, pulse):
     await copied(pulse)
     pulse.lost(GONE, unnoticed=0)
+    assert pulse.status.behind is None  # as far as anybody knows
     pulse.connecting()
     assert pulse.status.clock_skew is None
     pulse.arrived(heartbeat(98, e(10)))  # sent 100 s ahead of our time

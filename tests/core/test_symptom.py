@@ -18,7 +18,7 @@ SYMPTOM = (
     [
         (symptom.connecting(), "The connection is being made.", "Check upstream status; verify the source dataset"),
         (symptom.unreached("it is away."), "There is no connection: it is away.", "Check upstream status; verify"),
-        (symptom.unreached("it is away.", "Start it."), "There is no connection: it is away.", "Start it. The stream"),
+        (symptom.unreached("it is away.", "Start it."), "There is no connection: it is away.", "Start it."),
         (
             symptom.silent(),
             "The connection stands, but no message comes: network partition or upstream dataset paused.",

@@ -49,7 +49,7 @@ def connecting() -> Cause:
 
 def unreached(error: str, remedy: str = "") -> Cause:
     """There is no connection to the upstream; `error` is what ended the last one or the last attempt."""
-    return Cause(f"There is no connection: {error}", f"{remedy or _UPSTREAM} {_RESUMES}")
+    return Cause(f"There is no connection: {error}", remedy or f"{_UPSTREAM} {_RESUMES}")
 
 
 def silent() -> Cause:

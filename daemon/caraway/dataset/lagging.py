@@ -103,7 +103,9 @@ class Lagging:
     def _note_behind(self, lag: float, late: float, *, fell: bool) -> None:
         cause, acceptable = self._evidence.cause(), self._acceptable or 0.0
         told = Lag(self._headline, self._name, self._source, lag, acceptable, self._ago(lag))
-        problem = Problem(told.because(cause), cause.remedy, self._ago(late))
+        noted = self._report.problem_of(Phase.LAG)
+        since = self._ago(late) if fell or noted is None else noted.since
+        problem = Problem(told.because(cause), cause.remedy, since)
         self._report.note(Phase.LAG, problem)
         if fell:
             self._shared.emit(DatasetFellBehind(self._name, lag, f"{problem.message} {problem.remedy}"))

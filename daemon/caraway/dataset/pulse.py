@@ -147,7 +147,8 @@ class Pulse:
 
     @property
     def _behind(self) -> int | None:
-        return self._proofs.behind if self._marked else None
+        connected = self._status.state in {StreamState.SNAPSHOTTING, StreamState.LIVE}
+        return self._proofs.behind if self._marked and connected else None
 
     def _enter(self, state: StreamState) -> None:
         if self._status.state is not state:

@@ -94,11 +94,11 @@ class Scrape:
     def _stream_lag(self, status: DatasetStatus) -> float | None:
         if status.stream is None or status.proven_at is None:
             return None
-        return max(0.0, (self.at - status.proven_at).total_seconds() * 1000)
+        return max(0, round((self.at - status.proven_at).total_seconds() * 1000))
 
     def _ingestion_lag(self, status: DatasetStatus) -> float | None:
         after = _after(status)
-        return None if after is None else self.at.timestamp() * 1000 - after
+        return None if after is None else round(self.at.timestamp() * 1000) - after
 
     def _each(self, name: str, text: str, value: Callable[[DatasetStatus], float | None]) -> Family:
         known = ((status.name, value(status)) for _, status in self.statuses)
@@ -161,23 +161,23 @@ def _bytes(status: DatasetStatus) -> float | None:
     return status.snapshot.bytes if status.snapshot else None
 
 
-def _after(status: DatasetStatus) -> float | None:
+def _after(status: DatasetStatus) -> int | None:
     newest = status.snapshot.max_time if status.snapshot else None
-    return None if newest is None else newest / 1e6
+    return None if newest is None else newest // 10**6
 
 
-def _before(status: DatasetStatus) -> float | None:
-    return None if status.max_time_before is None else status.max_time_before / 1e6
+def _before(status: DatasetStatus) -> int | None:
+    return None if status.max_time_before is None else status.max_time_before // 10**6
 
 
-def _moved(status: DatasetStatus) -> float | None:
+def _moved(status: DatasetStatus) -> int | None:
     before, after = _before(status), _after(status)
     return None if before is None or after is None else after - before
 
 
-def _millis(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp() * 1000
+def _millis(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
 
 
-def _scaled(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1000
+def _scaled(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
