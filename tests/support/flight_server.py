@@ -34,7 +34,8 @@ class Abort:
 class ScriptedServer:
     """`script[method]` is a list of steps, one a call, the last repeated: None to succeed, or an Abort.
 
-    A step of DoGet may be (n, abort): send the first n messages, then abort, or wait for ever if abort is `hang`.
+    A step of DoGet or DoExchange may be (n, then): send the first n messages (of `messages`, of `stream`), then abort,
+    or wait for ever if `then` is `hang`.
     `reached` is set when a call hangs, or when the method of `watch` was called that many times.
     """
 
@@ -42,6 +43,8 @@ class ScriptedServer:
 
     def __init__(self, messages, *, keys=()):
         self.messages = list(messages)
+        self.stream = []
+        """FlightData on the wire, as DoExchange sends it."""
         self.keys = set(keys)
         self.tokens = {}
         self.script = {}
@@ -83,9 +86,16 @@ class ScriptedServer:
 
     async def do_get(self, request, context):
         step = await self._enter("DoGet", request.ticket, context)
-        count, then = step if isinstance(step, tuple) else (len(self.messages), None)
-        for message in self.messages[:count]:
-            await context.write(encode(message))
+        await self._send([encode(message) for message in self.messages], step, context)
+
+    async def do_exchange(self, requests, context):
+        step = await self._enter("DoExchange", await anext(aiter(requests)), context)
+        await self._send(self.stream, step, context)
+
+    async def _send(self, wires, step, context):
+        count, then = step if isinstance(step, tuple) else (len(wires), None)
+        for wire in wires[:count]:
+            await context.write(wire)
             self.sent += 1
         if then is self.hang:
             self._token.run_sync_soon(self.reached.set)
@@ -124,6 +134,7 @@ class ScriptedServer:
                 ),
                 "GetSchema": unary(self.get_schema, FlightDescriptor.FromString, SchemaResult.SerializeToString),
                 "GetFlightInfo": unary(self.get_flight_info, FlightDescriptor.FromString, FlightInfo.SerializeToString),
+                "DoExchange": grpc.stream_stream_rpc_method_handler(self.do_exchange),
                 "DoGet": grpc.unary_stream_rpc_method_handler(self.do_get, Ticket.FromString),
             },
         )

@@ -88,7 +88,7 @@ class SpiceUpstream:
         """Rows arrive at the upstream, as by DoPut."""
         rows = _table(rows)
         op = "c" if self.generation is Generation.B_PRIME else "r"
-        self._post(pa.concat_tables([self.table, rows]), Update(rows, op))
+        self._post(pa.concat_tables([self.table, rows]).combine_chunks(), Update(rows, op))
 
     def overwrite(self, rows):
         """A full refresh at the upstream. Generation A has no word for the rows that are gone."""
