@@ -13,6 +13,7 @@ from caraway.core.stream_words import (
     SHORTEST,
     Wish,
     Word,
+    heartbeat_within,
     patience,
     read_wish,
     read_word,
@@ -141,3 +142,11 @@ def test_any_values_are_survived(value):
 @pytest.mark.parametrize(("heartbeat", "seconds"), [(0.05, 5.0), (1.0, 5.0), (2.0, 10.0), (60.0, 300.0)])
 def test_silence_is_borne_for_five_heartbeats_but_never_less_than_five_seconds(heartbeat, seconds):
     assert patience(heartbeat) == seconds
+
+
+@pytest.mark.parametrize(
+    ("window", "seconds"),
+    [(None, 2.0), (float("inf"), 2.0), (60.0, 2.0), (8.0, 2.0), (2.0, 0.5), (0.1, SHORTEST), (0.0, SHORTEST)],
+)
+def test_several_heartbeats_fit_into_the_acceptable_lag(window, seconds):
+    assert heartbeat_within(window, 2.0) == seconds

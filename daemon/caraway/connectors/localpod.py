@@ -11,6 +11,7 @@ from caraway import feed
 from caraway.config.model import Dataset
 from caraway.connectors.draw import needed_columns
 from caraway.core import position
+from caraway.core.stream_words import heartbeat_within
 from caraway.errors import SourceError, StoreError
 from caraway.kernels import filter_batch
 from caraway.latest import Latest
@@ -29,11 +30,18 @@ class LocalpodSource:
     """
 
     def __init__(
-        self, log: Latest[Log | None], *, parent: str, dataset: str, clock: Callable[[], float] = time.time
+        self,
+        log: Latest[Log | None],
+        *,
+        parent: str,
+        dataset: str,
+        heartbeat: float = HEARTBEAT,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._log = log
         self._parent = parent
         self._dataset = dataset
+        self._heartbeat = heartbeat
         self._clock = clock
 
     async def schema(self) -> pa.Schema:
@@ -81,7 +89,7 @@ class LocalpodSource:
 
     def follow(self, cursor: Cursor | None) -> AbstractAsyncContextManager[AsyncIterator[Arrival]]:
         """As `feed.follow`; it ends with SourceError where the parent's store is opened anew."""
-        return feed.follow(self._open(), position.decode(cursor), heartbeat=HEARTBEAT, clock=self._clock)
+        return feed.follow(self._open(), position.decode(cursor), heartbeat=self._heartbeat, clock=self._clock)
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -108,4 +116,6 @@ class LocalpodSource:
 
 def open_localpod_source(dataset: Dataset, log: Latest[Log | None]) -> LocalpodSource:
     """The source of a `localpod:` dataset over the log of the dataset that it names."""
-    return LocalpodSource(log, parent=dataset.from_.path, dataset=dataset.name)
+    window = dataset.acceleration.acceptable_lag if dataset.acceleration is not None else None
+    heartbeat = heartbeat_within(window, HEARTBEAT)
+    return LocalpodSource(log, parent=dataset.from_.path, dataset=dataset.name, heartbeat=heartbeat)

@@ -13,6 +13,8 @@ from caraway.model import Mark, Phase, Position
 HEARTBEAT_SECONDS = 1.0
 SHORTEST, LONGEST = 0.05, 60.0
 """What a heartbeat interval may be; others are brought to the nearer one."""
+_SHARE = 0.25
+"""Of the acceptable lag: a copy that fell behind is current again below half of it."""
 _PATIENCE = 5
 _LEAST_PATIENCE = 5.0
 _OURS: Final = "caraway"
@@ -38,6 +40,11 @@ class Word:
     phase: Phase
     position: Position | None = None
     mark: Mark | None = None
+
+
+def heartbeat_within(window: float | None, usual: float) -> float:
+    """The interval to ask for: the usual one, or what lets several heartbeats fit into the acceptable lag."""
+    return usual if window is None else max(SHORTEST, min(usual, window * _SHARE))
 
 
 def patience(heartbeat: float) -> float:

@@ -7,8 +7,9 @@ from caraway.config.model import Dataset
 from caraway.config.params import ConnectorParams
 from caraway.connectors.spice.identity import read_tls
 from caraway.connectors.spice.reach import verify
-from caraway.connectors.spice.source import SpiceSource
+from caraway.connectors.spice.source import HEARTBEAT_SECONDS, SpiceSource
 from caraway.core.endpoint import EndpointParams, Upstream, resolve_upstream
+from caraway.core.stream_words import heartbeat_within
 from caraway.errors import ConfigError
 from caraway.flight.client import FlightPool
 from caraway.flight.connection import Target
@@ -42,7 +43,8 @@ async def open_spice_source(
     )
     await verify(upstream.endpoint)
     client = pool.client(target, key=lambda: _key(params), headers=upstream.headers)
-    return SpiceSource(client, upstream.table)
+    window = dataset.acceleration.acceptable_lag if dataset.acceleration is not None else None
+    return SpiceSource(client, upstream.table, heartbeat=heartbeat_within(window, HEARTBEAT_SECONDS))
 
 
 def _upstream(dataset: Dataset, params: ConnectorParams) -> Upstream:
