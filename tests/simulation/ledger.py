@@ -37,7 +37,7 @@ class Epoch:
         for change in changes:
             match change:
                 case Append(rows):
-                    for key, value in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+                    for key, value in self._taken(list(zip(*(one.to_pylist() for one in rows.columns), strict=True))):
                         self._put(key, value)
                 case Delete(keys):
                     self._delete(keys.column(0).to_pylist())
@@ -50,6 +50,13 @@ class Epoch:
     def contents(self) -> list[Row]:
         """What is held now, by key."""
         return sorted(self.live().items() if self.keyed else self.rows)
+
+    def _taken(self, rows: list[Row]) -> list[Row]:
+        """Of a key that is in a batch more than once, the last row counts."""
+        if not self.keyed:
+            return rows
+        last = {key: place for place, (key, _) in enumerate(rows)}
+        return [rows[place] for place in sorted(last.values())]
 
     def _put(self, key: int, value: int) -> None:
         self.rows.append((key, value))

@@ -5,7 +5,7 @@ Ready is never said while the newest proof of being current is older than the ac
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -69,6 +69,7 @@ class Books:
         self._pending = None
         if sorted(rows) != (expected := self.epochs[snapshot.epoch].contents()):
             self.fail(f"came back with {sorted(rows)} where its log had {expected}")
+        self.then()
 
     def wiped(self) -> None:
         self.newest, self._pending = None, None
@@ -139,13 +140,15 @@ class Judge:
     def silenced(self) -> None:
         """Its process died, so it says nothing any more."""
         self.status = None
-        self._waiting.clear()
 
     def restarted(self) -> None:
         """A process can measure the time that it was away by its wall clock only."""
-        if self.proof is not None:
-            apparent = trio.current_time() - max(0.0, self.wall() - self.proof.wall)
-            self.proof = Proof(max(self.proof.at, apparent), self.proof.wall, self.proof.end)
+        self._waiting = [self._as_it_seems(proof) for proof in self._waiting]
+        self.proof = self._as_it_seems(self.proof) if self.proof is not None else None
+
+    def _as_it_seems(self, proof: Proof) -> Proof:
+        age = max(0.0, self.wall() - proof.wall)
+        return replace(proof, at=max(proof.at, trio.current_time() - age))
 
     def says(self, status: DatasetStatus) -> None:
         self.status = status

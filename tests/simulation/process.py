@@ -15,7 +15,7 @@ from caraway.config.model import Dataset
 from caraway.connectors.memory import MemorySource
 from caraway.connectors.spice.source import HEARTBEAT_SECONDS
 from caraway.core import position
-from caraway.core.stream_words import Wish, patience, read_wish, write_wish
+from caraway.core.stream_words import Wish, heartbeat_within, patience, read_wish, write_wish
 from caraway.dataset.actor import DatasetActor
 from caraway.dataset.settings import stream_conflict
 from caraway.dataset.shared import Shared
@@ -158,7 +158,8 @@ class Process:
         if self.upstream is None:
             return MemorySource(SCHEMA, dataset="t")
         await self.upstream.reach()
-        return WireSource(self.upstream, self.judge)
+        heartbeat = heartbeat_within(self._config.acceleration.acceptable_lag, HEARTBEAT_SECONDS)
+        return WireSource(self.upstream, self.judge, heartbeat)
 
     async def _tell(self, connection: Connection, actor: DatasetActor) -> None:
         """What a server does with a subscriber."""
@@ -182,9 +183,10 @@ class Process:
 class WireSource:
     """`ports.StreamSource` over the network: the real decoder on what the real encoder sent."""
 
-    def __init__(self, link: Link, judge: Judge) -> None:
+    def __init__(self, link: Link, judge: Judge, heartbeat: float) -> None:
         self._link = link
         self._judge = judge
+        self._heartbeat = heartbeat
 
     async def schema(self) -> pa.Schema:
         await self._link.reach()
@@ -198,7 +200,7 @@ class WireSource:
 
     @asynccontextmanager
     async def follow(self, cursor: Cursor | None) -> AsyncIterator[AsyncIterator[Arrival]]:
-        wish = write_wish(Wish(position.decode(cursor), HEARTBEAT_SECONDS))
+        wish = write_wish(Wish(position.decode(cursor), self._heartbeat))
         request = encode(FlightMessage(b"", b""), app_metadata=wish, descriptor=b"t")
         async with (
             self._link.connect(request) as connection,
@@ -209,7 +211,7 @@ class WireSource:
     async def _arrivals(self, connection: Connection) -> AsyncGenerator[Arrival, None]:
         decoder = ChangeDecoder()
         while True:
-            with trio.move_on_after(patience(HEARTBEAT_SECONDS) if decoder.spoken else math.inf) as waiting:
+            with trio.move_on_after(patience(self._heartbeat) if decoder.spoken else math.inf) as waiting:
                 message = await connection.receive()
             if waiting.cancelled_caught:
                 raise SourceError("The upstream has gone silent.", code="Unavailable")
