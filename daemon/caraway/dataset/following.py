@@ -6,7 +6,7 @@ brought is stored, and takes up the stored cursor.
 
 import trio
 
-from caraway.config.model import RefreshMode, RefreshOnStartup
+from caraway.config.model import STREAMS_ONLY, RefreshMode, RefreshOnStartup
 from caraway.core import position, stream
 from caraway.core.schedule import delayed
 from caraway.core.stream import Connect, Disconnected, Lost
@@ -40,7 +40,8 @@ class Following:
         self._name = bench.config.name
         self._report, self._shared = bench.report, bench.shared
         self._refresh_sql = bench.settings.acceleration.refresh_sql
-        always = bench.settings.acceleration.refresh_on_startup is RefreshOnStartup.ALWAYS
+        self._copies = bench.config.from_.connector not in STREAMS_ONLY  # else what was told is not told again
+        always = self._copies and bench.settings.acceleration.refresh_on_startup is RefreshOnStartup.ALWAYS
         self._course = Course(Disconnected(-_NEVER, -_NEVER, afresh=always))
         self._summons = Summons()
         self.pulse = Pulse(bench.shared.wall)
@@ -52,6 +53,7 @@ class Following:
 
     def request_refresh(self, overrides: RefreshOverrides) -> None:
         """A new complete copy, beside what is served until it is complete."""
+        self._check_copies()
         if overrides.refresh_sql is not None:
             message = f"dataset {self._name} follows a stream, of which nothing is selected for one refresh alone; "
             raise ConfigError(ConfigProblem(message + "change its refresh_sql", "refresh_sql"))
@@ -64,10 +66,17 @@ class Following:
 
     def set_refresh_sql(self, text: str) -> None:
         """What is selected from now on, and of a new complete copy."""
+        self._check_copies()
         parsed = self._bench.parsed(text)
         check_streamed(parsed, self._name)
         self._refresh_sql = parsed
         self.request_refresh(RefreshOverrides())
+
+    def _check_copies(self) -> None:
+        if not self._copies:
+            raise ConfigError(
+                f"Dataset {self._name} follows a source that tells only what is new; there is no copy to take"
+            )
 
     def suspected(self, link: Link, error: SourceError) -> None:
         """The stream itself tells when its connection is no good."""
@@ -146,7 +155,9 @@ class Following:
         """Where to go on; None for a complete copy, as where other rows are selected than those stored."""
         stored = self._bench.stored()
         text = self._refresh_sql.text if self._refresh_sql is not None else None
-        return None if afresh or stored is None or stored.refresh_sql != text else stored.position
+        if stored is None or afresh or (self._copies and stored.refresh_sql != text):
+            return None
+        return stored.position
 
     def _fail(self, error: Expected) -> None:
         """Wait before the next attempt. What is served stays Ready while it is not too old, but for lasting trouble."""
