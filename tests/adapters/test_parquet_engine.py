@@ -78,7 +78,7 @@ async def test_a_tail_becomes_a_part_by_age(tmp_path, autojump_clock):
 
 
 async def test_a_large_commit_takes_the_tail_along(tmp_path):
-    store = await opened(tmp_path)
+    store = await opened(tmp_path, params={"parquet_tail_rows": "65536"})
     await store.commit([Append(rows(0, 10))], None)
     await store.commit([Append(rows(10, 70_000))], Cursor("big"))
     assert files(tmp_path, "tail") == []
@@ -161,7 +161,7 @@ async def test_tombstones_hide_rows_of_parts_and_of_tails(tmp_path, reopen):
 
 
 async def test_retention_drops_whole_parts_and_worn_ones_are_rewritten(tmp_path):
-    store = await opened(tmp_path)
+    store = await opened(tmp_path, params={"parquet_tail_rows": "65536"})
     for start in range(4):
         await store.commit([Append(rows(start * 100_000, 100_000))], None)
     parts = files(tmp_path, "parts")
@@ -179,7 +179,7 @@ async def test_retention_drops_whole_parts_and_worn_ones_are_rewritten(tmp_path)
 
 
 async def test_files_of_a_pinned_snapshot_stay_until_the_last_pin_is_gone(tmp_path):
-    store = await opened(tmp_path)
+    store = await opened(tmp_path, params={"parquet_tail_rows": "65536"})
     await store.commit([Append(rows(0, 70_000))], None)
     with store.pin() as first, store.pin() as second:
         async with store.stage(replace=True) as staging:

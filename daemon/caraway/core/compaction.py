@@ -11,8 +11,8 @@ from dataclasses import dataclass
 class Policy:
     """Bounds of a log; sizes are rows and bytes on disk, ages seconds."""
 
-    tail_rows: int = 65_536
-    tail_bytes: int = 32 * 1024**2
+    tail_rows: int = 524_288
+    tail_bytes: int = 64 * 1024**2
     tail_commits: int = 4096
     tail_age: float = 600.0
     part_rows: int = 1_048_576
@@ -40,8 +40,17 @@ def tail_is_due(tail: Size, policy: Policy, *, commits: int, age: float) -> bool
 
     Readers take a tail commit by commit, so there is a bound on those, too.
     """
-    full = tail.rows >= policy.tail_rows or tail.bytes >= policy.tail_bytes or commits >= policy.tail_commits
-    return tail.bytes > 0 and (full or age >= policy.tail_age)
+    due = is_full(tail, policy) or commits >= policy.tail_commits or age >= policy.tail_age
+    return tail.bytes > 0 and due
+
+
+def is_full(tail: Size, policy: Policy) -> bool:
+    """Whether a tail, or one commit, has so many rows or bytes that it had better be a part.
+
+    The bounds are such that parts need no merging soon. For 64k rows of 40 bytes the tail costs 4 ms of CPU and a part
+    11; when each commit of 64k rows was a part at once, they were merged twice over, and took six fsyncs each.
+    """
+    return tail.rows >= policy.tail_rows or tail.bytes >= policy.tail_bytes
 
 
 def parts_to_rewrite(parts: Sequence[Size], policy: Policy) -> slice | None:

@@ -14,6 +14,7 @@ from caraway.accelerators.parquet.read import read_stored
 from caraway.accelerators.parquet.schema import aligned, physical_schema, to_physical
 from caraway.accelerators.parquet.state import Part, State
 from caraway.accelerators.tally import later
+from caraway.core.compaction import Size
 from caraway.core.predicate import Predicate, columns_of
 from caraway.kernels import conform, mask, max_nanos
 from caraway.kernels.rowkeys import row_keys
@@ -40,10 +41,11 @@ class Draft:
         return self.end_offset == self.base.end_offset and not self.newly_hidden
 
     @property
-    def weight(self) -> int:
-        """How many rows and tombstones it holds in memory."""
-        added: int = sum(batch.num_rows for batch in self.rows)
-        return added + sum(map(len, self.newly_hidden))
+    def size(self) -> Size:
+        """How many rows and tombstones it holds in memory, and what a tail would need for them."""
+        rows: int = sum(batch.num_rows for batch in self.rows)
+        size: int = sum(held.nbytes for held in (*self.rows, *self.newly_hidden))
+        return Size(rows + sum(map(len, self.newly_hidden)), size)
 
     @property
     def emptied(self) -> frozenset[Part]:

@@ -24,8 +24,8 @@ class Options:
                              6.1 M rows/s into 26 MB; a refresh over Flight is slower than either.
     parquet_row_group_rows   1024 to 1048576, default 65536: what a point query reads at least.
     parquet_part_rows        65536 to 16777216, default 1048576: where a part file ends, and merging stops.
-    parquet_tail_rows        1 to 1048576, default 65536: rows of small commits that become a part; a commit of as many
-                             rows and tombstones becomes one at once.
+    parquet_tail_rows        1 to 1048576, default 524288: rows of small commits that become a part; a commit of as
+                             many rows and tombstones becomes one at once.
     parquet_tail_age         1 to 86400 seconds, default 600: when they do so at the latest.
     """
 

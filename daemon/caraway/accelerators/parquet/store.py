@@ -21,7 +21,7 @@ from caraway.accelerators.parquet.read import read_stored
 from caraway.accelerators.parquet.schema import physical_schema
 from caraway.accelerators.parquet.state import Part, State
 from caraway.accelerators.runs import Hidden
-from caraway.core.compaction import Size, parts_to_rewrite, tail_is_due
+from caraway.core.compaction import Size, is_full, parts_to_rewrite, tail_is_due
 from caraway.model import OFFSET_COLUMN, Change, Cursor, ParquetFiles, TableSpec
 
 
@@ -48,7 +48,8 @@ class Store:
             draft.apply(change)
         if draft.is_empty and state.generation and cursor == state.cursor:
             return state
-        if draft.weight < self._options.policy.tail_rows and not draft.emptied:
+        policy = self._options.policy
+        if not (draft.emptied or is_full(draft.size, policy) or is_full(_tail_size(state), policy)):
             return self._log(draft, cursor)
         with _discarding(self._writer(state)) as writer:
             return self.settle(draft, writer, state.generation, cursor)
@@ -81,7 +82,7 @@ class Store:
 
     def fold(self, state: State, tail_age: float) -> State:
         """Turn the tails into a part if they are due."""
-        tail = Size(sum(tail.rows for tail in state.tails), sum(tail.length for tail in state.tails))
+        tail = _tail_size(state)
         commits = sum(len(tail.marks) for tail in state.tails)
         is_due = tail_is_due(tail, self._options.policy, age=tail_age, commits=commits)
         return self._fold(state) if is_due else state
@@ -196,6 +197,10 @@ def drain(draft: Draft, writer: PartsWriter) -> None:
     for batch in draft.rows:
         writer.write(batch)
     draft.rows.clear()
+
+
+def _tail_size(state: State) -> Size:
+    return Size(sum(tail.rows for tail in state.tails), sum(tail.length for tail in state.tails))
 
 
 def _size(part: Part, hidden: Hidden) -> Size:

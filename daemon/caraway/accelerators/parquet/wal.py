@@ -19,6 +19,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import TypeAlias
 
@@ -74,16 +75,15 @@ class Codec:
     def encode(self, batches: Sequence[pa.RecordBatch], marker: Marker, *, first: bool) -> list[Piece]:
         """What a commit adds to its file, of which it is the `first` one or not."""
         text = marker.encode()
-        rows = self._messages(batches, None) if batches else b""
-        seal = {_COMMIT: text, _CHECKSUM: b"%d" % zlib.crc32(text, zlib.crc32(rows))}
-        return [self._head if first else b"", rows, self._messages([self._empty], seal)]
+        rows = [batch.serialize() for batch in batches]  # no column has a dictionary, so a batch is one message
+        checksum = reduce(lambda crc, piece: zlib.crc32(piece, crc), [*rows, text], 0)
+        return [self._head if first else b"", *rows, self._seal({_COMMIT: text, _CHECKSUM: b"%d" % checksum})]
 
-    def _messages(self, batches: Sequence[pa.RecordBatch], metadata: dict[bytes, bytes] | None) -> pa.Buffer:
-        """The batches as messages of a stream that has begun."""
+    def _seal(self, metadata: dict[bytes, bytes]) -> pa.Buffer:
+        """The marker as a message of a stream that has begun."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self._schema, options=_OPTIONS) as writer:
-            for batch in batches:
-                writer.write_batch(batch, custom_metadata=metadata)
+            writer.write_batch(self._empty, custom_metadata=metadata)
         data = sink.getvalue()
         return data.slice(self._head.size, data.size - self._head.size - _END_OF_STREAM)
 
