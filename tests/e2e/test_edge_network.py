@@ -38,8 +38,8 @@ datasets:
       {interval}
 """
 TIME = "time_column: time\n    time_format: timestamptz"
-NOTICED = 45.0
-"""A dead connection is noticed after 30 s (keepalive); the rest is for a slow machine."""
+NOTICED = 25.0
+"""A dead connection is noticed after 14 s (keepalive); the rest is for a slow machine."""
 
 
 @pytest.fixture
