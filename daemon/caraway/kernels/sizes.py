@@ -11,39 +11,47 @@ _DICTIONARY, _RECORD_BATCH = 2, 3
 
 def message_bytes(message: pa.ipc.Message) -> int:
     """Bytes of a message's buffers once they are decompressed; struct.error for a malformed header."""
-    return sum(_buffers(message))
+    return body_bytes(message.metadata.to_pybytes(), message.body)
+
+
+def body_bytes(header: bytes, body: pa.Buffer | memoryview) -> int:
+    """The same of a message in two pieces."""
+    return sum(_buffers(header, body))
 
 
 def unfolded_bytes(column: pa.Array) -> int:
     """Bytes of the values that a column refers to, once for each time that it does."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        each = _value_bytes(column.dictionary)
-        return int(pc.sum(each.take(column.indices)).as_py() or 0)
-    return int(pc.sum(_value_bytes(column)).as_py() or 0)
+    if not pa.types.is_dictionary(column.type):
+        lengths = _lengths(column)
+    elif (lengths := _lengths(column.dictionary)) is not None:
+        lengths = lengths.take(column.indices)
+    if lengths is None:
+        return len(column) * _width(column.type)
+    return int(pc.sum(lengths).as_py() or 0)
 
 
-def _value_bytes(values: pa.Array) -> pa.Array:
-    kind = values.type
-    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+def _lengths(values: pa.Array) -> pa.Int64Array | None:
+    """Bytes of each text or binary value; None for values of another kind."""
+    types, kind = pa.types, values.type
+    if types.is_string_view(kind) or types.is_binary_view(kind):
         views = pa.Array.from_buffers(pa.int32(), 4 * (len(values) + values.offset), [None, values.buffers()[1]])
         lengths = pc.list_element(pa.FixedSizeListArray.from_arrays(views, 4), 0)[values.offset :]
         return pc.if_else(values.is_valid(), lengths, 0).cast(pa.int64())
-    if _has_bytes(kind):
-        return pc.binary_length(values).cast(pa.int64())
-    width = kind.bit_width // 8 if pa.types.is_primitive(kind) or pa.types.is_decimal(kind) else 1
-    return pa.repeat(pa.scalar(width, pa.int64()), len(values))
-
-
-def _has_bytes(kind: pa.DataType) -> bool:
-    types = pa.types
     text = types.is_string(kind) or types.is_large_string(kind)
-    return bool(text or types.is_binary(kind) or types.is_large_binary(kind))
+    return pc.binary_length(values).cast(pa.int64()) if text or _is_binary(kind) else None
 
 
-def _buffers(message: pa.ipc.Message) -> Iterator[int]:
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _width(kind: pa.DataType) -> int:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return kind.bit_width // 8 if pa.types.is_primitive(kind) or pa.types.is_decimal(kind) else 1
+
+
+def _buffers(header: bytes, body: pa.Buffer | memoryview) -> Iterator[int]:
     """What the buffers of a message hold, by its flatbuffer (Message.fbs) and the length that a compressed one says."""
-    header = message.metadata.to_pybytes()
     root = _Table(header, struct.unpack_from("<I", header, 0)[0])
     kind = root.number(1, "<B")
     if kind not in {_DICTIONARY, _RECORD_BATCH}:
@@ -52,7 +60,7 @@ def _buffers(message: pa.ipc.Message) -> Iterator[int]:
     is_compressed = batch.has(3)
     for offset, length in batch.pairs(2):
         is_told = is_compressed and length >= 8
-        told = struct.unpack_from("<q", message.body, offset)[0] if is_told else -1
+        told = struct.unpack_from("<q", body, offset)[0] if is_told else -1
         yield told if told >= 0 else length
 
 

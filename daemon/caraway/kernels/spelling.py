@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from caraway.kernels.times import zoned
 
 _TIME = r"^\d\d:\d\d(:\d\d(\.\d+)?)?$"
+_ZEROS = r"(\.\d*?)0+(Z|[+-]\d\d(?::?\d\d)?)?$"
+_POINT = r"\.(Z|[+-]\d\d(?::?\d\d)?)?$"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
@@ -62,14 +64,19 @@ def _timestamps(texts: pa.StringArray, kind: pa.DataType) -> pa.Array:
     try:
         moments = texts.cast(in_utc)
     except pa.ArrowInvalid:
-        moments = zoned(pc.utf8_upper(texts)).cast(in_utc)
+        moments = _without_zeros(zoned(pc.utf8_upper(texts))).cast(in_utc)
     return moments.cast(kind)
 
 
 def _times(texts: pa.StringArray, kind: pa.DataType) -> pa.Array:
     _refuse(pc.invert(pc.match_substring_regex(texts, _TIME)))
-    moments = pc.binary_join_element_wise("1970-01-01T", texts, "")
+    moments = pc.binary_join_element_wise("1970-01-01T", _without_zeros(texts), "")
     return moments.cast(pa.timestamp(kind.unit)).cast(kind)
+
+
+def _without_zeros(texts: pa.StringArray) -> pa.StringArray:
+    """Without the zeros that end a fraction of a second, which say nothing and may be too many for the type."""
+    return pc.replace_substring_regex(pc.replace_substring_regex(texts, _ZEROS, r"\1\2"), _POINT, r"\1")
 
 
 def _binaries(texts: pa.StringArray, kind: pa.DataType) -> pa.Array:

@@ -56,9 +56,11 @@ def _check_sizes(messages: Iterable[pa.ipc.Message]) -> None:
 def _gathered(batches: Iterable[pa.RecordBatch], schema: pa.Schema, required: Collection[str]) -> pa.RecordBatch:
     found, count, left = [assembled({}, schema, 0, ())], 0, MAX_BYTES
     for batch in batches:
+        if count + batch.num_rows > MAX_ROWS:
+            raise _too_much()
         batch.validate(full=True)  # its offsets may point anywhere
         left -= sum(map(unfolded_bytes, batch.columns))
-        if left < 0 or count + batch.num_rows > MAX_ROWS:
+        if left < 0:
             raise _too_much()
         columns = {
             field.name: _fitted(batch.column(field.name), field, first=count + 1)

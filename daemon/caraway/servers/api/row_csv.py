@@ -6,12 +6,14 @@ import pyarrow as pa
 
 from caraway.errors import QueryError
 from caraway.kernels.rows import RowError, assembled, shown, spelled
+from caraway.servers.api.row_text import whole_text
 
 _HEADER = "CSV begins with a line that names the columns."
 
 
 def csv_rows(body: bytes, schema: pa.Schema, required: Collection[str]) -> pa.RecordBatch:
     """The rows of a CSV text; QueryError INVALID for what is none, or is wrong."""
+    whole_text(body)
     if not body.strip():
         raise QueryError(f"The body is empty. {_HEADER}")
     if body.count(b'"') % 2:
