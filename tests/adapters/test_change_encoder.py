@@ -238,7 +238,7 @@ def arrivals(draw):
     return Arrival(tuple(changes), phase, cursor, mark)
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(arrivals(), max_size=6), st.sampled_from([(), ("id",)]))
 def test_round_trip(stream, key):
     """Pieces of a copy may come one by one; what is live comes whole; nothing else changes."""

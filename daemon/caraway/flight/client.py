@@ -29,9 +29,7 @@ ReadKey = Callable[[], Secret | None]
 DEFAULT_POLICY = RetryPolicy()
 READ_AHEAD_BYTES = 8 * 1024**2
 """What one stream may hold of batches that its reader has not taken; beyond it HTTP/2 flow control stops the server."""
-
-
-ARRIVAL_BYTES = 1024
+_ARRIVAL_BYTES = 1024
 
 
 class FlightPool:
@@ -238,7 +236,7 @@ def _failure(error: grpc.aio.AioRpcError) -> Failure:
 
 
 def _arrival_weight(arrival: Arrival) -> int:
-    return ARRIVAL_BYTES + weight(arrival.changes)
+    return _ARRIVAL_BYTES + weight(arrival.changes)
 
 
 def _weight(batch: pa.RecordBatch) -> int:
