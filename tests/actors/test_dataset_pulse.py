@@ -110,6 +110,16 @@ async def test_heartbeats_prove_and_what_is_on_its_way_does_not(autojump_clock, 
     assert (lag(pulse), pulse.status.behind) == (0, 0)
 
 
+async def test_a_message_that_stood_in_a_buffer_is_as_old_as_it_is(autojump_clock, pulse):
+    await copied(pulse)
+    await trio.sleep(50)
+    for at in (4, 20, 52):  # all at once, when the link thaws
+        pulse.stored(pulse.arrived(heartbeat(at, e(10))))
+        assert lag(pulse) == pytest.approx(53 - at)
+    pulse.stored(pulse.arrived(marked(40, e(12), cursor=e(12))))  # its clock was set back by 12 s
+    assert lag(pulse) == 0
+
+
 async def test_a_source_without_marks_proves_by_its_connection(autojump_clock, pulse):
     await copied(pulse, marks=False)
     await trio.sleep(100)
@@ -182,3 +192,5 @@ async def test_causes(autojump_clock, pulse):
     report.succeeded(Trouble.STORE)
     pulse.stored(place)
     assert "no message comes" in pulse.cause(report).likely
+    pulse.arrived(heartbeat(3, e(20)))
+    assert pulse.cause(report).likely.startswith("The upstream has 8 offsets that have not come")

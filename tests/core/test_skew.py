@@ -37,6 +37,14 @@ def test_skew(messages, ahead):
     assert seen(*messages).ahead(WALL + 100, 100) == (ahead if ahead is None else pytest.approx(ahead, abs=1e-6))
 
 
+@pytest.mark.parametrize("error", [0, 3600, -3600])
+def test_when_a_message_was_sent(error):
+    """Less the shortest delay, whatever the clocks differ by."""
+    skew = seen((1, error, 0.5), (2, error, 0.1), (3, error, 50))
+    assert skew.sent(WALL + 3 + error) == pytest.approx(3.1, abs=1e-6)
+    assert seen((1, error, 0.5)).sent(WALL + 1 + error) == pytest.approx(1.5, abs=1e-6)
+
+
 def test_a_step_of_our_own_clock_shows_at_once():
     skew = seen((1, 30, 0), (2, 30, 0))
     assert skew.ahead(WALL + 100 + 3600, 100) == pytest.approx(30 - 3600)

@@ -24,6 +24,7 @@ SYMPTOM = (
             "The connection stands, but no message comes: network partition or upstream dataset paused.",
             "Check upstream status; verify the source dataset is healthy. The stream is taken up again by itself.",
         ),
+        (symptom.missing(1234), "The upstream has 1,234 offsets that have not come: it is slow", "Check upstream"),
         (symptom.slow(), "Rows arrive faster than they are stored.", "raise acceptable_lag"),
         (symptom.slow(1234567), "1,234,567 offsets are still to be stored: rows arrive faster than", "faster disk"),
         (symptom.copying(12000), "A complete copy is under way, with 12,000 rows so far.", "Wait for its end"),

@@ -33,6 +33,10 @@ class Skew:
             return Skew((*self.best[:-1], max(self.best[-1], at - now)), self.began, at)
         return Skew((*self.best[1 - KEPT :], at - now), now, at)
 
+    def sent(self, at: float) -> float:
+        """When (monotonic) a message of `at` was sent, at the latest; the clocks' difference has no part in it."""
+        return at - max(self.best)
+
     def ahead(self, wall: float, now: float) -> float | None:
         """Seconds by which its clock is ahead of ours, which shows `wall` at `now`; None before any message."""
         return max(self.best) - (wall - now) if self.best else None

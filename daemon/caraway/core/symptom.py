@@ -58,6 +58,12 @@ def silent() -> Cause:
     return Cause(likely, f"{_UPSTREAM} {_RESUMES}")
 
 
+def missing(behind: int) -> Cause:
+    """The upstream tells of so many offsets that it has not sent."""
+    likely = f"The upstream has {behind:,} offsets that have not come: it is slow, or the network is."
+    return Cause(likely, f"{_UPSTREAM} {_RESUMES}")
+
+
 def slow(behind: int | None = None) -> Cause:
     """Changes are stored later than they come; `behind` is in offsets, None where that is not known."""
     size = f"{behind:,} offsets are still to be stored: rows" if behind else "Rows"

@@ -85,7 +85,8 @@ class Pulse:
         if arrival.mark is not None:
             self._marked = True
             self._skew = self._skew.observed(arrival.mark.at, now)
-            self._proofs = replace(self._proofs, connected=False).told(arrival.mark.end, now)
+            sent = self._skew.sent(arrival.mark.at)  # it may have stood in a buffer since
+            self._proofs = replace(self._proofs, connected=False).told(arrival.mark.end, sent)
         elif arrival.changes and not self._marked:
             self._proofs = self._proofs.told(place.count, now)
         if arrival.changes or arrival.skipped:
@@ -139,7 +140,7 @@ class Pulse:
             case StreamState.LIVE if self._came > self._kept:
                 return symptom.slow(self._behind)
             case StreamState.LIVE:
-                return symptom.silent()
+                return symptom.missing(self._behind) if self._behind else symptom.silent()
             case _ if self._error is not None:
                 return symptom.unreached(message_of(self._error), getattr(self._error, "remedy", ""))
             case _:
