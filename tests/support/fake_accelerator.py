@@ -34,6 +34,7 @@ from caraway.model import (
 )
 
 BATCH_ROWS = 64 * 1024
+MAX_CHUNKS = 32
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,8 @@ def _append(state: FakeState, rows: pa.RecordBatch, spec: TableSpec) -> FakeStat
     end = state.end + rows.num_rows
     offsets = pa.array(range(state.end, end), pa.int64())
     table = pa.concat_tables([state.table, pa.table([*rows.columns, offsets], schema=state.table.schema)])
+    if table[OFFSET_COLUMN].num_chunks > MAX_CHUNKS:  # each costs time whenever the table is looked at
+        table = table.combine_chunks()
     times = [moment for moment in (state.max_time, max_nanos(rows, spec.time)) if moment is not None]
     return replace(state, table=table, end=end, max_time=max(times, default=None))
 

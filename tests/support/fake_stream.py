@@ -9,6 +9,7 @@ import trio
 
 from caraway.core import position
 from caraway.model import Append, Arrival, Cursor, Delete, Mark, Phase, Position, Truncate
+from support.dataset_world import wall
 from support.fake_source import FakeSource, raise_next
 
 END = object()
@@ -92,7 +93,7 @@ def at(offset: int, epoch: str = "e") -> Cursor:
 
 
 def mark(end: int, epoch: str = "e", *, skew: float = 0.0) -> Mark:
-    return Mark(trio.current_time() + skew, Position(epoch, end))
+    return Mark(wall().timestamp() + skew, Position(epoch, end))
 
 
 def copied(*changes: Append | Truncate, end: int, epoch: str = "e") -> list[Arrival]:

@@ -168,8 +168,10 @@ class Following:
         retry_in = stream.deadline(self._course.state) - trio.current_time()
         self._shared.emit(StreamDisconnected(self._name, str(error), retry_in))
         self._lost(error, retry_in)
-        if lasting or not self._bench.binding.loaded:
-            self._report.failed(Phase.WRITE if isinstance(error, StoreError) else Phase.REFRESH, error)
+        if isinstance(error, StoreError):
+            self._report.failed(Phase.WRITE, error)
+        elif lasting or not self._bench.binding.loaded:
+            self._report.failed(Phase.REFRESH, error)
 
     def _lost(self, error: Expected, retry_in: float) -> None:
         self.pulse.lost(error, unnoticed=UNNOTICED)

@@ -111,7 +111,8 @@ class Session:
     async def _store(self, intake: Intake) -> SourceError | StoreError | None:
         try:
             while not self._gather.ended:
-                await self._summons.wait(self._deadline(intake))
+                if self._gather.empty:
+                    await self._summons.wait(self._deadline(intake))
                 if self._summons.heed_nowait():
                     self._course.step(stream.Requested())
                     return None
