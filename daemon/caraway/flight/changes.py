@@ -231,7 +231,7 @@ def weight(changes: Sequence[StreamChange]) -> int:
     batches = [rows for rows in map(_rows_of, changes) if rows is not None]
     if len(batches) == 1:  # the usual case, in a hundredth of the time; several may share their buffers
         return _CHANGE_BYTES * len(changes) + int(batches[0].get_total_buffer_size())
-    return _CHANGE_BYTES * len(changes) + sum(rows.nbytes for rows in batches)
+    return _CHANGE_BYTES * len(changes) + sum(int(rows.nbytes) for rows in batches)
 
 
 def _rows_of(change: StreamChange) -> pa.RecordBatch | None:
