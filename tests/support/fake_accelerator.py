@@ -296,4 +296,17 @@ async def open_fake(disk: FakeDisk, spec: TableSpec | None = None) -> FakeAccele
     await trio.lowlevel.checkpoint()
     if spec is None:
         return FakeAccelerator(disk.spec, disk) if disk.spec and disk.state else None
+    if disk.state is not None:
+        disk.state = replace(disk.state, table=_widened(disk.state.table, spec.schema))
     return FakeAccelerator(spec, disk)
+
+
+def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """With the columns that are new; the others are a matter of tests that say so."""
+    if not set(table.column_names[:-1]) <= set(schema.names):
+        return table
+    columns = [
+        table[field.name] if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table([*columns, table[OFFSET_COLUMN]], schema=schema.append(table.schema.field(OFFSET_COLUMN)))

@@ -146,6 +146,9 @@ class Intake:
     async def _commit(self, pending: _Pending) -> None:
         """Rows and cursor in one transaction."""
         news = self._selection.live(merged(pending.changes), nanos(self._bench.shared.wall()))
+        for change in news:
+            if isinstance(change, Append):
+                self._bench.upkeep.note(change.rows)
         if self._pulse.proven(trio.current_time()) is None:
             self._begin_history()
         if news or self._store.snapshot.value is None or trio.current_time() - self._committed >= CURSOR_EVERY:
