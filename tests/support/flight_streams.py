@@ -9,20 +9,22 @@ import grpc.aio
 import pyarrow as pa
 import trio
 
+from caraway import model
 from caraway.config.model import Access, ApiKeyAuth, FlightLimits
 from caraway.events import RequestFinished, ServerRequestCrashed
 from caraway.flight.changes import ChangeDecoder
 from caraway.flight.codec import decode, encode
 from caraway.flight.connection import SERVICE
 from caraway.flight.flight_pb2 import FlightDescriptor
-from caraway.model import FlightMessage, Secret, TableSpec
+from caraway.latest import Latest
+from caraway.model import FlightMessage, Position, Secret, TableSpec
 from caraway.servers.auth import Authenticator
 from caraway.servers.flight.server import FlightServer
 from caraway.servers.flight.streams import Streams
 from caraway.servers.flight.tables import Tables
 from support.fake_engine import FakeEngine
 from support.fake_log import FakeLog
-from support.fake_services import dataset
+from support.fake_services import FakeDataset, dataset
 from support.flight import messages_of
 
 SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("name", pa.string())])
@@ -34,13 +36,51 @@ def rows(*ids):
     return pa.record_batch({"id": ids, "name": [f"n{each}" for each in ids]}, schema=SCHEMA)
 
 
-def accelerated(name, spec=SPEC, *, log=True, write=False):
+def accelerated(name, spec=SPEC, *, log=True):
     """A fake dataset with a fake log."""
-    made = dataset(name, source="memory:x" if write else "postgres:x")
-    made.config = replace(made.config, access=Access.READ_WRITE if write else Access.READ)
+    made = dataset(name)
     if log:
         made.log.publish(FakeLog(spec))
     return made
+
+
+class Written(FakeDataset):
+    """A dataset whose writes wait while `hold` is set to an event; `errors` are raised by the next ones, in order."""
+
+    hold = None
+    writing = 0
+    errors = ()
+
+    async def write(self, changes):
+        self.writing += 1
+        try:
+            if self.hold is not None:
+                await self.hold.wait()
+            if self.fails is not None:
+                raise self.fails
+            if self.errors:
+                error, *self.errors = self.errors
+                raise error
+            self.writes.append(tuple(changes))
+            return model.Written(-1, Position("epoch-1", len(self.rows)))
+        finally:
+            self.writing -= 1
+
+    @property
+    def rows(self):
+        """All rows that were written."""
+        return pa.Table.from_batches([change.rows for write in self.writes for change in write], self.schema)
+
+    @property
+    def schema(self):
+        return self.log.value.spec.schema
+
+
+def writable(name="t", spec=SPEC):
+    """A fake dataset that is written to."""
+    made = dataset(name, source="memory:x")
+    config = replace(made.config, access=Access.READ_WRITE)
+    return Written(config, made.status, log=Latest(FakeLog(spec)))
 
 
 def path(*parts):
@@ -52,10 +92,11 @@ def opening(*parts, app_metadata=b""):
     return encode(NOTHING, app_metadata=app_metadata, descriptor=path(*parts))
 
 
-def put_messages(data, descriptor=None):
-    """Schema, dictionaries and batches of a DoPut, as wire messages."""
-    first, *others = messages_of(data)
-    return [encode(first, descriptor=descriptor or path("t")), *(encode(message) for message in others)]
+def put_messages(*batches, descriptor=None, app_metadata=b"", options=None):
+    """Schema, dictionaries and batches of a DoPut, as wire messages; `app_metadata` goes with each batch."""
+    first, *others = messages_of(pa.Table.from_batches(batches), options)
+    descriptor = path("t") if descriptor is None else descriptor
+    return [encode(first, descriptor=descriptor), *(encode(message, app_metadata=app_metadata) for message in others)]
 
 
 @dataclass

@@ -8,6 +8,7 @@ One write of a call runs at a time, so that its rows stay in order; what arrives
 """
 
 import json
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,13 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import trio
 
-from caraway.errors import QueryError, QueryFailure, SourceError, StoreError
+from caraway.errors import QueryError, QueryFailure, SourceError, StoreError, ViolationError
 from caraway.flight.codec import BatchDecoder, FlightData, HeaderKind, decode, header_kind
 from caraway.flight.flight_pb2 import PutResult
 from caraway.island import Inlet, Outlet
-from caraway.kernels import conform
-from caraway.model import Append, Position, Written
-from caraway.servers.flight.schemas import first_difference
+from caraway.kernels.sizes import body_bytes
+from caraway.model import Append, Position, TableSpec, Written
+from caraway.servers.flight.schemas import MAX_BATCH_BYTES, first_difference, fitted
 from caraway.servers.flight.status import Code, RefusalError, refusal_of
 from caraway.servers.flight.stopping import Stopping
 from caraway.servers.services import DatasetHandle
@@ -89,17 +90,20 @@ class Put:
         self._handle = handle
         self._totals = totals
         self._decoder = BatchDecoder()
-        self._schema = _schema_of(handle)
+        self._spec = _spec_of(handle)
         self._accepted = False
         self._end: Position | None = None
         self._rows = 0
 
     def open(self, first: FlightData) -> None:
         """Take the schema in the first message; RefusalError where rows of it do not fit."""
-        if _kind(first) is not HeaderKind.SCHEMA:
+        if _kind(first) != HeaderKind.SCHEMA:
             raise _invalid("The first message has no schema, by which the rows that follow are read.")
         self._decode(first)
-        difference = first_difference(self._decoder.schema, self._schema)
+        try:
+            difference = first_difference(self._decoder.schema, self._spec.schema)
+        except UnicodeDecodeError as error:  # Arrow looks at names when they are asked for
+            raise _invalid("Schema validation error: a name is not UTF-8.") from error
         if difference is not None:
             raise _invalid(f"Schema validation error: {difference} (dataset {self._handle.config.name}).")
 
@@ -146,18 +150,18 @@ class Put:
 
     def _conformed(self, data: FlightData) -> pa.RecordBatch:
         rows = self._decode(data)
-        assert rows is not None
         try:
-            rows.validate(full=True)  # engines run over what a stranger sent
-            return conform(rows, self._schema)
+            return fitted(rows, self._spec)
         except (pa.ArrowException, StoreError) as error:
-            raise _invalid(f"A record batch for dataset {self._handle.config.name} is unusable: {error}") from error
+            raise _invalid(f"A record batch for dataset {self._spec.name} is unusable: {error}") from error
 
     def _decode(self, data: FlightData) -> pa.RecordBatch | None:
         try:
+            if body_bytes(bytes(data.header), data.body) > MAX_BATCH_BYTES:
+                raise _invalid(f"A message holds more than {MAX_BATCH_BYTES // 1024**2} MiB once decompressed.")
             return self._decoder.decode(data)
-        except SourceError as error:
-            raise _invalid(f"A message can't be read ({error.__cause__}).") from error
+        except (SourceError, struct.error) as error:
+            raise _invalid(f"A message can't be read ({error.__cause__ or error}).") from error
 
     async def _accept(self) -> None:
         if not self._accepted:
@@ -169,8 +173,10 @@ class Put:
             return
         try:
             written = await self._patiently(changes)
+        except ViolationError as error:
+            raise _invalid(self._with_kept(str(error))) from error
         except StoreError as error:
-            code = Code.RESOURCE_EXHAUSTED if error.transient else Code.INVALID_ARGUMENT
+            code = Code.RESOURCE_EXHAUSTED if error.transient else Code.INTERNAL
             raise RefusalError(code, self._with_kept(str(error))) from error
         except QueryError as error:
             raise refusal_of(QueryError(self._with_kept(error.message), error.failure)) from error
@@ -217,12 +223,12 @@ def wants_ack(app_metadata: bytes) -> bool:
         return False
 
 
-def _schema_of(handle: DatasetHandle) -> pa.Schema:
+def _spec_of(handle: DatasetHandle) -> TableSpec:
     log = handle.log.value
     if log is None:
         message = f"Dataset {handle.config.name} does not take writes yet. Try again."
         raise QueryError(message, QueryFailure.NOT_READY)
-    return log.spec.schema
+    return log.spec
 
 
 def _kind(data: FlightData) -> int:

@@ -2,7 +2,14 @@
 
 import pyarrow as pa
 
+from caraway.errors import StoreError
+from caraway.kernels import conform
+from caraway.kernels.sizes import unfolded_bytes
 from caraway.kernels.types import viewless
+from caraway.model import TableSpec
+
+MAX_BATCH_BYTES = 256 * 1024**2
+"""What a batch may take in memory: a few bytes can stand for any amount."""
 
 
 def first_difference(came: pa.Schema, table: pa.Schema) -> str | None:
@@ -19,6 +26,20 @@ def first_difference(came: pa.Schema, table: pa.Schema) -> str | None:
         if _plain(theirs.type) != _plain(ours.type):
             return f"column {theirs.name!r} came as {theirs.type}, the table has {ours.type}"
     return None
+
+
+def fitted(rows: pa.RecordBatch, spec: TableSpec) -> pa.RecordBatch:
+    """Rows of a schema without a difference, as the table has them; StoreError or ArrowException for bad ones."""
+    rows.validate(full=True)  # engines run over what a stranger sent
+    for column, field in zip(rows.columns, spec.schema, strict=True):
+        folded = pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(field.type)
+        if folded and unfolded_bytes(column) > MAX_BATCH_BYTES:
+            raise StoreError(f"Column {field.name!r} is too large without its dictionary.", transient=False)
+    fitting = conform(rows, spec.schema)
+    for name in spec.primary_key:
+        if fitting.column(name).null_count:
+            raise StoreError(f"Column {name!r} of the primary key is null in a row.", transient=False)
+    return fitting
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
