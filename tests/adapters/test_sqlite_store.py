@@ -1,6 +1,8 @@
 """What is particular to the SQLite engine: shared files, its SQL, what it can't hold, what is in the way."""
 
 import ast
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -244,6 +246,65 @@ async def test_upserts_deletes_and_refreshes_do_not_let_the_file_grow(tmp_path: 
     assert max(sizes[4:]) <= 1.1 * max(sizes[:4])
     await store.aclose()
     assert size_of(tmp_path) <= 3 * rows.nbytes
+
+
+@pytest.mark.parametrize("count", [1023, 1024, 1025, 1077, 70_000])
+async def test_many_rows_at_once_get_the_offsets_of_their_order(tmp_path: Path, count: int) -> None:
+    """Also behind offsets whose rows are gone for good."""
+    store = await opened(spec(tmp_path, primary_key=("id",)), pa.schema(list(SCHEMA)[:3]))
+    rows = pa.record_batch({"id": pa.arange(0, count), "word": pa.nulls(count, pa.string()), "x": pa.nulls(count)})
+    first = await store.commit([Append(rows)], None)
+    assert first.end_offset == count
+    await store.commit([Delete(rows.slice(count - 500))], None)
+    await store.maintain()
+    second = await store.commit([Append(rows.slice(count - 500)), Append(rows.slice(0, 0))], None)
+    assert second.end_offset == count + 501
+    async with store.tail(second.epoch, count + 500) as batches:
+        assert batches is not None
+        assert [(end, batch.column("id").to_pylist()) async for end, batch in batches] == [(count + 501, [count - 1])]
+    third = await store.commit([Append(rows.set_column(0, "id", pa.arange(count, 2 * count)))], None)
+    async with store.tail(third.epoch, third.end_offset - 2) as batches:
+        assert batches is not None
+        assert [batch.column("id").to_pylist() async for _, batch in batches] == [[2 * count - 2, 2 * count - 1]]
+    await store.aclose()
+
+
+async def test_many_rows_of_every_type_come_back_as_they_were(tmp_path: Path) -> None:
+    table = {
+        "whole": pa.array([-(2**63), 2**63 - 1, None]),
+        "unsigned": pa.array([0, 2**64 - 1, None], pa.uint64()),
+        "real": pa.array([float("nan"), -0.0, None]),
+        "text": pa.array(["", "a\0b", None], pa.large_string()),
+        "data": pa.array([b"", b"\xff\0", None]),
+        "truth": pa.array([True, False, None]),
+        "money": pa.array([Decimal("-0.01"), Decimal("99.99"), None], pa.decimal128(9, 2)),
+        "day": pa.array([date(1, 1, 1), date(9999, 12, 31), None]),
+        "at": pa.array([-(2**50), 2**50, None], pa.timestamp("us", "UTC")),
+        "word": pa.array(["b", "a", None]).dictionary_encode(),
+        "tags": pa.array([[], [1, None], None], pa.list_(pa.int8())),
+        "nothing": pa.nulls(3),
+    }
+    rows = pa.record_batch(table).take(pa.array([0, 1, 2] * 700))
+    store = await opened(spec(tmp_path), rows.schema)
+    await store.commit([Append(rows)], None)
+    with store.pin() as snapshot:
+        async with store.scan(snapshot) as batches:
+            found = pa.Table.from_batches([batch async for batch in batches]).combine_chunks()
+    for name in rows.schema.names:
+        column, expected = found.column(name).to_pylist(), rows.column(name).to_pylist()
+        assert list(map(repr, column)) == list(map(repr, expected)), name
+    await store.aclose()
+
+
+async def test_a_violation_among_many_rows_is_told_and_undone(tmp_path: Path) -> None:
+    index = Index(("word",), unique=True)
+    store = await opened(spec(tmp_path, indexes=(index,)))
+    before = await store.commit([Append(batch(1))], None)
+    with pytest.raises(StoreError, match=r"uniqueness constraint on column\(s\): word"):
+        await store.commit([Append(batch(*range(5000, 1, -1), 1))], None)
+    assert store.snapshot.value == before
+    assert len(await rows_of(store)) == 1
+    await store.aclose()
 
 
 async def test_leftovers_of_a_crash_are_dropped(tmp_path: Path) -> None:

