@@ -84,19 +84,17 @@ class Writer(threading.Thread):
             self.written = _rows(client)  # what was sent last may be there without a word
             options = fl.FlightCallOptions(timeout=600)
             writer, replies = client.do_put(fl.FlightDescriptor.for_path("readings"), SCHEMA, options)
-            replies_of = iter(replies.read, None)
             with writer:
                 while not self._done.is_set():
-                    self._write(writer, replies_of)
+                    self._write(writer, replies)
                 writer.done_writing()
 
-    def _write(self, writer, replies) -> None:
+    def _write(self, writer: fl.FlightStreamWriter, replies: fl.FlightMetadataReader) -> None:
         began, count = time.monotonic(), self._rng.randint(1, 400)
         ids = range(self.written, self.written + count)
         rows = {"id": ids, "place": [f"p{id_ % 7}" for id_ in ids], "value": [id_ / 8 for id_ in ids]}
         writer.write_with_metadata(pa.record_batch(rows, schema=SCHEMA), ACKNOWLEDGE)
-        while b'"offset"' not in bytes(next(replies)):
-            pass
+        _wait_acknowledged(replies)
         self.written += count
         self._done.wait(max(0.0, began + count / ROWS_A_SECOND - time.monotonic()))
 
@@ -144,6 +142,14 @@ def _settled(edge: Node) -> bool:
         return edge.dataset("readings")["status"] == "Ready"
     except httpx2.HTTPError:
         return False
+
+
+def _wait_acknowledged(replies: fl.FlightMetadataReader) -> None:
+    """Skip the empty reply that says a stream was accepted; ConnectionError where the stream has ended."""
+    while (reply := replies.read()) is not None:
+        if b'"offset"' in reply.to_pybytes():
+            return
+    raise ConnectionError("the core ended the stream")
 
 
 def _rows(client: fl.FlightClient) -> int:
