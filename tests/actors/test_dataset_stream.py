@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from caraway.config.model import RefreshMode, RefreshOnStartup
+from caraway.config.model import Acceleration, RefreshMode, RefreshOnStartup
 from caraway.core.checkpoint import decode
 from caraway.errors import ConfigError, QueryError, SourceError
 from caraway.events import StreamConnected, StreamDisconnected, StreamSnapshotFinished
@@ -21,7 +21,9 @@ from caraway.model import (
     StreamState,
     Truncate,
 )
+from caraway.supervise import Child, GiveUp, Ring, supervise
 from support.dataset_world import START, World
+from support.fake_source import FakeSource
 from support.fake_stream import (
     END,
     SCHEMA,
@@ -447,3 +449,67 @@ async def test_another_refresh_sql_takes_a_copy_of_what_it_selects(world, autoju
         await trio.sleep(1)
         assert await ids(world) == [2, 3, 4]
     assert [cursor for _, cursor in world.source.follows] == [None, None]
+
+
+# --- bugs and stops --------------------------------------------------------------------------------------------------
+
+
+async def test_a_bug_is_survived_and_proves_nothing(world, autojump_clock):
+    world.source.scripts = [[told(append(1))], [told(append(1, 2))]]
+    stopping = trio.Event()
+    actor = world.actor()
+    child = Child("dataset t", actor.run, GiveUp.QUARANTINE, crashed=actor.crashed, release=actor.aclose)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: supervise([Ring((child,))], stopping=stopping, emit=world.emit))
+        await trio.sleep(20)
+        world.source.say(ZeroDivisionError("a bug"))
+        await trio.sleep(0.5)
+        assert actor.status.value.problem.message.startswith("Dataset t met a bug: ZeroDivisionError")
+        assert actor.current().proven_at == START + timedelta(seconds=5)  # unnoticed for 15 s at most
+        async with actor.resolve(SCAN) as snapshot:
+            assert snapshot.rows == 1
+        await trio.sleep(5)
+        assert await ids(world) == [1, 2]
+        assert (actor.status.value.state, world.source.open) == (State.READY, 1)
+        stopping.set()
+    assert (world.source.open, world.source.following) == (0, 0)
+
+
+@pytest.mark.parametrize("steps", range(0, 100, 5))
+async def test_cancelled_after_any_number_of_steps_it_recovers(world, autojump_clock, steps):
+    script = [*copied(append(1), end=1), live(append(2), end=2), *copied(append(7, 8), end=2, epoch="f")]
+    world.source.scripts = [script]
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.live, world.actor())
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+    assert (world.source.open, world.source.following, world.shared.permits.borrowed_tokens) == (0, 0, 0)
+    world.source.scripts = [script]
+    async with world.run() as actor:
+        await actor.status.wait_until(lambda status: status.ready)
+        await wait_all_tasks_blocked()
+        assert await ids(world) == [7, 8]
+
+
+async def test_a_stream_that_is_not_accelerated_is_read_at_its_source(world, autojump_clock):
+    world.keys(acceleration=Acceleration(enabled=False, refresh_mode=RefreshMode.APPEND))
+    async with world.run() as actor:
+        await trio.sleep(1)
+        assert (actor.status.value.state, actor.current().stream) == (State.READY, None)
+    assert world.source.follows == []
+
+
+async def test_a_source_without_a_stream_is_an_error(world, autojump_clock):
+    world.source = FakeSource(SCHEMA.empty_table())
+    async with world.run() as actor:
+        await trio.sleep(1)
+        assert actor.status.value.problem.message == "The source of dataset t has no stream to follow."
+
+
+async def test_repr_shows_where_it_is(world, autojump_clock):
+    world.source.scripts = [copied(append(1), end=1)]
+    async with world.run() as actor:
+        await trio.sleep(1)
+        assert repr(actor) == "<DatasetActor t Ready Live(since=0.0, failures=0)>"

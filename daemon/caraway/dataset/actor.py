@@ -140,4 +140,4 @@ class DatasetActor:
 def _driver(bench: Bench, writes: WriteQueue) -> Driver:
     if bench.settings.accelerated and bench.settings.mode is RefreshMode.DISABLED:
         return Keeping(bench, writes)
-    return Following(bench) if bench.config.follows else Refreshing(bench)
+    return Following(bench) if bench.settings.accelerated and bench.config.follows else Refreshing(bench)

@@ -100,6 +100,7 @@ class Following:
             self.pulse.resumed(age, position.decode(stored.position))
         if not isinstance(self._course.state, Disconnected):  # a bug ended the last run
             self._course.step(Lost(self._shared.draw()))
+            await self._bench.binding.disconnect()
         self._publish()
         task_status.started()
         while True:
@@ -125,11 +126,14 @@ class Following:
         self._report.due = _NEVER
         self._report.activity = "connecting"
         self._publish()
-        error = await self._followed(afresh=connect.afresh)
+        error: Expected | None = SourceError(f"Dataset {self._name} met a bug.")
+        try:
+            error = await self._followed(afresh=connect.afresh)
+        finally:  # whatever ended it: from now on silence proves nothing
+            self.pulse.lost(error or SourceError("A new complete copy was asked for."), unnoticed=UNNOTICED)
         await self._bench.binding.disconnect()  # the next attempt finds the source, secrets and schema as they are then
-        if error is None:
-            self._lost(SourceError("A new complete copy was asked for."), 0.0)
-        else:
+        self._report.ended()
+        if error is not None:
             self._fail(error)
         self._publish()
 
@@ -167,17 +171,12 @@ class Following:
         self._course.step(Lost(self._shared.draw(), not lasting, soon, asked))
         retry_in = stream.deadline(self._course.state) - trio.current_time()
         self._shared.emit(StreamDisconnected(self._name, str(error), retry_in))
-        self._lost(error, retry_in)
+        self._report.failures = self._course.state.failures
+        self._report.activity = f"reconnecting in {retry_in:.0f}s: {message_of(error)}"
         if isinstance(error, StoreError):
             self._report.failed(Phase.WRITE, error)
         elif lasting or not self._bench.binding.loaded:
             self._report.failed(Phase.REFRESH, error)
-
-    def _lost(self, error: Expected, retry_in: float) -> None:
-        self.pulse.lost(error, unnoticed=UNNOTICED)
-        self._report.ended()
-        self._report.failures = self._course.state.failures
-        self._report.activity = f"reconnecting in {retry_in:.0f}s: {message_of(error)}"
 
     # --- status ------------------------------------------------------------------------------------------------------
 
