@@ -18,6 +18,7 @@ from caraway.island import open_island
 from caraway.model import Append, Delete, Phase, Position, TableSpec, Truncate
 from support.fake_log import FakeLog
 from support.fake_services import dataset
+from support.flight import sample_table
 from support.flight_streams import (
     NOTHING,
     SCHEMA,
@@ -38,6 +39,7 @@ from support.flight_streams import (
 CODE = grpc.StatusCode
 BOUND = 10.0
 BEAT = 0.05
+NESTED = ["kind", "tags", "point", "pairs", "nothing"]
 WISH = opening("t", app_metadata=write_wish(Wish(heartbeat=BEAT)))
 
 
@@ -145,18 +147,37 @@ async def test_a_new_epoch_means_a_copy(served, connection, table):
         assert ids(found) == [7, 8]
 
 
-async def test_deletes_by_key(island, nursery):
-    table = accelerated("t", TableSpec("t", SCHEMA, primary_key=("id",)))
-    table.log.value.append(rows(1, 2))
+@pytest.mark.parametrize("strict", [False, True])
+async def test_deletes_by_key_have_the_schema_of_the_table(island, nursery, strict):
+    """Only the key counts; pyarrow's client takes no second schema."""
+    schema = pa.schema([field.with_nullable(not strict) for field in sample_table(1).drop_columns(NESTED).schema])
+    table = accelerated("t", TableSpec("t", schema, primary_key=("id",)))
+    served = await serve(nursery, island, table)
+    async with channel(served) as connection:
+        async with subscribed(served, connection, WISH) as told:
+            await until(told, Phase.SNAPSHOT_END)
+            table.log.value.delete(rows(7, 8).select(["id"]))
+            *_, live = await until(told, Phase.LIVE)
+            (change,) = live.changes
+            assert isinstance(change, Delete)
+            assert change.keys["id"].to_pylist() == [7, 8]
+            assert live.cursor == '{"epoch":"epoch-1","offset":1}'
+        async with call(served, connection, "DoExchange", resuming("epoch-1", 0)) as messages:
+            with trio.fail_after(BOUND):
+                kinds = [header_kind(decode(await anext(messages)).header) for _ in range(2)]
+            assert kinds == [HeaderKind.SCHEMA, HeaderKind.RECORD_BATCH]
+    nursery.cancel_scope.cancel()
+
+
+async def test_deletes_that_cannot_have_it(island, nursery):
+    schema = pa.schema([SCHEMA.field("id"), pa.field("tags", pa.list_(pa.string()), nullable=False)])
+    table = accelerated("t", TableSpec("t", schema, primary_key=("id",)))
     served = await serve(nursery, island, table)
     async with channel(served) as connection, subscribed(served, connection, WISH) as told:
         await until(told, Phase.SNAPSHOT_END)
-        table.log.value.delete(rows(1).select(["id"]))
+        table.log.value.delete(rows(7).select(["id"]))
         *_, live = await until(told, Phase.LIVE)
-        (change,) = live.changes
-        assert isinstance(change, Delete)
-        assert change.keys.to_pylist() == [{"id": 1}]
-        assert live.cursor == '{"epoch":"epoch-1","offset":3}'
+        assert live.changes[0].keys.to_pylist() == [{"id": 7}]
     nursery.cancel_scope.cancel()
 
 
@@ -218,8 +239,6 @@ async def test_names_as_sql_has_them(served, connection, reference):
 
 
 async def test_every_type_arrives(island, nursery):
-    from support.flight import sample_table
-
     sample = sample_table(5000).combine_chunks().to_batches()[0]
     table = accelerated("t", TableSpec("t", sample.schema))
     table.log.value.append(sample)

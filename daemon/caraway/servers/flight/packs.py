@@ -4,6 +4,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import assert_never
 
+import pyarrow as pa
+
 from caraway.flight.changes import Packed, pack
 from caraway.model import Append, Delete, StreamChange, TableSpec, Truncate
 
@@ -20,17 +22,37 @@ class Piece:
     start: int = 0
     rows: int | None = None
 
-    def cut(self) -> StreamChange:
-        """The change with these rows alone."""
+    def cut(self, table: pa.Schema) -> StreamChange:
+        """The change with these rows alone, all of them with the table's schema if that can be."""
         match self.change:
             case Append(rows):
                 return Append(rows.slice(self.start, self.rows))
             case Delete(keys):
-                return Delete(keys.slice(self.start, self.rows))
+                return Delete(_widened(keys.slice(self.start, self.rows), table))
             case Truncate():
                 return self.change
             case _:
                 assert_never(self.change)
+
+
+def _widened(keys: pa.RecordBatch, table: pa.Schema) -> pa.RecordBatch:
+    """Keys as rows of the table, nothing or zeros in the other columns; as they are where those can't be made up.
+
+    Otherwise the schema would come again amid the stream, which pyarrow's client takes for the end of it.
+    """
+    columns = [keys.column(field.name) if field.name in keys.schema.names else _filler(field, keys) for field in table]
+    if any(column is None or column.type != field.type for column, field in zip(columns, table, strict=True)):
+        return keys
+    return pa.RecordBatch.from_arrays(columns, schema=table)
+
+
+def _filler(field: pa.Field, keys: pa.RecordBatch) -> pa.Array | None:
+    empty = pa.nulls(keys.num_rows, field.type)
+    if field.nullable:
+        return empty
+    if field.type.num_fields or pa.types.is_dictionary(field.type):
+        return None
+    return pa.Array.from_buffers(field.type, keys.num_rows, [None, *empty.buffers()[1:]])
 
 
 def pieces_of(change: StreamChange) -> list[Piece]:
@@ -64,7 +86,7 @@ class Packs:
             self._packs.move_to_end(key)
             return self._packs[key][1]
         self.packed += 1
-        packed = pack(piece.cut(), spec.schema, spec.primary_key)
+        packed = pack(piece.cut(spec.schema), spec.schema, spec.primary_key)
         if shared:
             self._packs[key] = (piece.change, packed)  # the change too: while it lives its id is no other's
             self._bytes += _size(packed)
