@@ -151,7 +151,9 @@ def test_a_line_without_an_end_is_refused_before_it_fills_memory(tail: bytes) ->
 
 def test_an_endless_chunk_extension_is_refused() -> None:
     start = CHUNKED + b"1;"
-    assert parsed(start + b"x" * 20000, size=100)[-1] == Refused(413, "The request's body is over 1000 bytes.")
+    *_, refused = parsed(start + b"x" * 20000, size=100)
+    assert refused.status == 413
+    assert refused.reason.startswith("The request's body is over 1000 bytes.")
 
 
 def test_a_request_for_another_protocol_is_answered_in_this_one() -> None:

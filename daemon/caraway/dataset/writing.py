@@ -39,16 +39,13 @@ _MERGEABLE = frozenset({OnConflict.REJECT, OnConflict.DROP, OnConflict.UPSERT_LA
 @dataclass(slots=True, eq=False)
 class _Write:
     changes: tuple[Append | Delete, ...]
+    size: int
     done: trio.Event = field(default_factory=trio.Event)
     result: outcome.Outcome[Written] | None = None
 
     @property
     def deletes(self) -> bool:
         return any(isinstance(change, Delete) for change in self.changes)
-
-    @property
-    def bytes(self) -> int:
-        return sum(_rows(change).nbytes for change in self.changes)
 
     @property
     def rows(self) -> int:
@@ -81,7 +78,7 @@ class WriteQueue:
         Of a write that only deletes, they are those that went. StoreError as the store says, QueryError NOT_READY,
         OVERLOADED, UNAVAILABLE. A cancelled write that is not being committed yet is withdrawn.
         """
-        write = _Write(tuple(changes))
+        write = _Write(tuple(changes), sum(_rows(change).nbytes for change in changes))
         self._admit(write)
         try:
             await write.done.wait()
@@ -93,20 +90,19 @@ class WriteQueue:
     def _admit(self, write: _Write) -> None:
         if not self._open:
             raise QueryError(f"Dataset {self._dataset} does not take writes yet. Try again.", QueryFailure.NOT_READY)
-        size = write.bytes
-        if self._waiting and (len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES):
+        if self._waiting and (len(self._waiting) >= MAX_WAITING or self._bytes + write.size > MAX_WAITING_BYTES):
             message = (
                 f"Too many writes wait for dataset {self._dataset}: {len(self._waiting)} of {self._bytes:,} bytes."
             )
             raise QueryError(f"{message} Try again, more slowly.", QueryFailure.OVERLOADED)
         self._waiting.append(write)
-        self._bytes += size
+        self._bytes += write.size
         self._posted.set()
 
     def _withdraw(self, write: _Write) -> None:
         if write.result is None and write in self._waiting:
             self._waiting.remove(write)
-            self._bytes -= write.bytes
+            self._bytes -= write.size
 
     # --- for the dataset's task --------------------------------------------------------------------------------------
 
@@ -150,7 +146,7 @@ class WriteQueue:
         group: list[_Write] = []
         size = 0
         while self._waiting and len(group) < GROUP:
-            size += self._waiting[0].bytes
+            size += self._waiting[0].size
             if group and (size > GROUP_BYTES or self._waiting[0].deletes):
                 break
             group.append(self._pop())
@@ -160,7 +156,7 @@ class WriteQueue:
 
     def _pop(self) -> _Write:
         write = self._waiting.popleft()
-        self._bytes -= write.bytes
+        self._bytes -= write.size
         return write
 
     async def _commit(self, store: Accelerator, group: Sequence[_Write]) -> StoreError | None:

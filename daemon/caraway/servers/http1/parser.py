@@ -254,4 +254,5 @@ def _too_large_head(limit: int) -> _RefusalError:
 
 
 def _too_large_body(limit: int) -> _RefusalError:
-    return _RefusalError(413, f"The request's body is over {limit} bytes.")
+    advice = "Send less at once, or rows by Arrow Flight DoPut."
+    return _RefusalError(413, f"The request's body is over {limit} bytes. {advice}")
