@@ -23,6 +23,7 @@ from caraway.servers.flight.ingest import Ingest
 from caraway.servers.flight.put import Put, Totals, read_message
 from caraway.servers.flight.status import RefusalError
 from caraway.servers.flight.stopping import Stopping
+from caraway.servers.flight.streams import put_idle_seconds
 from caraway.servers.flight.tables import Tables
 from support.fake_services import dataset
 from support.flight import sample_table
@@ -513,3 +514,11 @@ async def how(replies):
             pass
     except Ended as ended:
         return ended.code if ended.details != LOST else None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("7", 7.0), ("", 120.0), ("0", 120.0), ("-1", 120.0), ("x", 120.0), ("1.5", 120.0)]
+)
+def test_how_long_a_call_may_be_silent(text, seconds):
+    assert put_idle_seconds({"SPICE_DO_PUT_IDLE_TIMEOUT_SECS": text}) == seconds
+    assert put_idle_seconds({}) == 120.0
