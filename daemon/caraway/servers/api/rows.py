@@ -48,10 +48,14 @@ STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How a body becomes rows, and what there is at least one of for each row."""
+    """How a body becomes rows; one of `marks` stands in each of them."""
 
     read: Read
-    mark: bytes = b""
+    marks: bytes = b""
+
+    def most_rows(self, body: bytes) -> int:
+        """More than a body can hold."""
+        return max((body.count(mark) + 1 for mark in self.marks), default=0)
 
 
 FORMATS = {
@@ -59,7 +63,7 @@ FORMATS = {
     "application/x-ndjson": Format(ndjson_rows, b"{"),
     "application/ndjson": Format(ndjson_rows, b"{"),
     "application/jsonl": Format(ndjson_rows, b"{"),
-    "text/csv": Format(csv_rows, b"\n"),
+    "text/csv": Format(csv_rows, b"\r\n"),
     "application/vnd.apache.arrow.stream": Format(arrow_rows),
 }
 
@@ -101,7 +105,7 @@ class RowRoutes:
         """The rows of a body; ReplyError for what is none."""
         form = _format(request)
         async with self._bodies.read(request.receive) as body:
-            if form.mark and body.count(form.mark) * len(schema) > MAX_CELLS:
+            if form.most_rows(body) * len(schema) > MAX_CELLS:
                 raise ReplyError(message(413, "The body holds too many rows for one request; send fewer at once."))
             try:
                 if len(body) <= IN_PLACE_BYTES:
