@@ -23,7 +23,7 @@ moments = st.datetimes().map(lambda at: at.replace(fold=0))
 
 
 def exact(scale, digits):
-    return st.integers(-(10**digits) + 1, 10**digits - 1).map(lambda n: Decimal(n).scaleb(-scale))
+    return st.integers(-(10**digits) + 1, 10**digits - 1).map(lambda n: Decimal(f"{n}e-{scale}"))
 
 
 VALUES = {
