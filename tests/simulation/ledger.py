@@ -30,8 +30,6 @@ class Epoch:
     rows: list[Row] = field(default_factory=list)
     """In the order of the log; of a keyed dataset those that were ever there."""
     versions: dict[int, list[Version]] = field(default_factory=dict)
-    ends: list[tuple[float, int]] = field(default_factory=list)
-    """When the log ended where."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:

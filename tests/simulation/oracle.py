@@ -179,17 +179,20 @@ class Judge:
         source = self.source.epochs.get(at.epoch)
         if source is None or at.offset > source.end:
             self.fail(f"has a cursor {at} that its source never had")
-        newest = self.books.newest
-        held = self.books.epochs[newest.epoch]
-        rows = list(held.live().items()) if held.keyed else held.rows
-        for fault in faults_of_copy(rows, at.offset, source):
+        for fault in faults_of_copy(self.books.rows, at.offset, source):
             self.fail(f"at {at} {fault}")
 
     def _weigh(self) -> None:
         at = self.applied
-        reached = [
-            proof for proof in self._waiting if at and proof.end.epoch == at.epoch and proof.end.offset <= at.offset
-        ]
-        if reached:
-            self.proof = reached[-1]
-            self._waiting = [proof for proof in self._waiting if proof not in reached]
+        for proof in list(self._waiting):
+            if at is not None and self._reaches(at, proof.end):
+                self.proof = proof
+                self._waiting.remove(proof)
+
+    def _reaches(self, at: Position, end: Position) -> bool:
+        """Offsets that brought nothing need not be in the stored cursor."""
+        if at.epoch != end.epoch:
+            return False
+        return end.offset <= at.offset or not any(
+            faults_of_copy(self.books.rows, end.offset, self.source.epochs[end.epoch])
+        )

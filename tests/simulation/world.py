@@ -26,11 +26,11 @@ from simulation.network import Link
 from simulation.oracle import Books, Judge, Violation
 from simulation.process import SCHEMA, Process
 
-TROUBLED = (6.0, 8.0, 10.0, 12.0, 45.0)
+TROUBLED = (5.0, 6.0, 8.0, 10.0, 30.0)
 """Virtual seconds with faults and writes; the same number of either in each, for a long run costs no more."""
 CONVERGED_IN = 120.0
 """Virtual seconds after which, without faults, everything must be equal."""
-FAULTS, WRITES = 8, 12
+FAULTS, WRITES = 8, 9
 """How many a run has, more or less."""
 KEYS = 12
 
@@ -46,7 +46,7 @@ class World:
     def __post_init__(self) -> None:
         self.rng = rng = Random(self.seed)
         self.keyed = rng.random() < 0.6
-        self.acceptable = rng.choice([2.0, 5.0, 10.0])
+        self.acceptable = rng.choice([3.0, 6.0, 12.0])
         self.troubled = rng.choice(TROUBLED)
         self.core = self._process("core", RefreshMode.DISABLED, "memory:t")
         self.relay = self._process("relay", self._following, "spice.ai:http://core")
@@ -183,7 +183,7 @@ class World:
     # --- the writer --------------------------------------------------------------------------------------------------
 
     async def _write(self, actor: DatasetActor) -> None:
-        pauses = [0.002, 0.002, *(self.troubled / WRITES * share for share in (0.5, 1.0, 2.0))]
+        pauses = [0.002, *(self.troubled / WRITES * share for share in (0.5, 1.0, 2.0))]
         while True:
             await trio.sleep(self.rng.expovariate(1 / self.rng.choice(pauses)))
             if self._calm:
