@@ -86,6 +86,18 @@ def test_messages_that_do_not_fit(message, words):
     assert len(DECODER.complaint(message)) < 400
 
 
+def test_a_small_message_does_not_become_a_large_table():
+    sink = pa.BufferOutputStream()
+    table = pa.table({"id": pa.nulls(10_000_000, pa.int64()).fill_null(0), "text": pa.nulls(10_000_000, pa.utf8())})
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    message = sink.getvalue().to_pybytes()
+    assert len(message) < 1024**2
+    assert DECODER.decode([message]).refused == (message,)
+    assert "more than 64 MiB" in DECODER.complaint(message)
+
+
 def test_what_does_not_fit_costs_its_message_alone():
     good = [f'{{"id": {n}}}' for n in range(100)]
     mixed = [*good[:30], '{"id": "x"}', *good[30:77], "nonsense", '[{"id": 1}, {"id": "y"}]', *good[77:]]

@@ -4,6 +4,7 @@ A message is taken whole or not at all. JSON is read by two parsers: orjson says
 several, since pyarrow's crashes on a bare `null`; pyarrow then makes columns of all messages at once.
 """
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,11 +16,14 @@ import pyarrow.compute as pc
 
 from caraway.errors import StoreError
 from caraway.kernels import conform
+from caraway.kernels.sizes import message_bytes, unfolded_bytes
 
 Message: TypeAlias = str | bytes
 
 _ARROW = b"\xff\xff\xff\xff"
 """How an Arrow IPC stream begins, and no JSON text does."""
+UNPACKED_BYTES = 64 * 1024**2
+"""What an Arrow stream may hold without its compression and dictionaries."""
 LONGEST_VALUE = 100
 """Characters of a value that a complaint repeats."""
 
@@ -120,7 +124,8 @@ class NoRowError(ValueError):
     """JSON that is no row of the table."""
 
 
-_MISFIT = (pa.ArrowException, StoreError, ValueError, OSError)
+_TOO_MUCH = f"it holds more than {UNPACKED_BYTES >> 20} MiB once it is unpacked"
+_MISFIT = (pa.ArrowException, StoreError, ValueError, OSError, struct.error)
 """What conversion raises: orjson's error is a ValueError, a broken Arrow stream can be an OSError."""
 
 
@@ -130,10 +135,16 @@ def _is_arrow(message: Message) -> bool:
 
 def _arrow_batches(message: Message) -> Iterator[pa.RecordBatch]:
     assert isinstance(message, bytes)
+    left = UNPACKED_BYTES - sum(map(message_bytes, pa.ipc.MessageReader.open_stream(pa.py_buffer(message))))
+    if left < 0:
+        raise NoRowError(_TOO_MUCH)  # before anything is decompressed
     options = pa.ipc.IpcReadOptions(use_threads=False, ensure_alignment=pa.ipc.Alignment.DataTypeSpecific)
     with pa.ipc.open_stream(pa.py_buffer(message), options=options) as reader:
         for batch in reader:
             batch.validate(full=True)  # lengths and offsets of a stranger would be read beyond the message
+            left -= batch.num_rows + sum(map(unfolded_bytes, batch.columns))
+            if left < 0:
+                raise NoRowError(_TOO_MUCH)
             yield batch
 
 
