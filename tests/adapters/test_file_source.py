@@ -312,6 +312,14 @@ async def test_errors_name_the_dataset_the_file_and_what_to_do(tmp_path, path, w
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("text", ["null", " null\n", 'null\n{"id":1}\n', '{"id":1}\n' + " \tnull\n" * 1_000_000])
+async def test_a_line_of_null_is_malformed(tmp_path, text):
+    put(tmp_path / "a.jsonl", text)
+    source = await opened(tmp_path, "a.jsonl")
+    with pytest.raises(SourceError, match=r"a\.jsonl is malformed.*null"):
+        await rows_of(source)
+
+
 async def test_a_value_that_does_not_fit_names_its_file(tmp_path):
     put(tmp_path / "a.csv", "id\n" + "1\n" * 3_000_000 + "x\n")
     source = await opened(tmp_path, "a.csv")

@@ -1,5 +1,6 @@
 """Parquet, CSV and JSON lines: what each says of its schema, and its rows in bounded batches."""
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,10 +155,38 @@ class JsonLines:
 
         unexpected = "infer" if schema is None else "ignore"
         return json.open_json(
-            stream,
+            pa.PythonFile(_Objects(stream), "r"),
             json.ReadOptions(block_size=BLOCK_BYTES),
             json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
         )
+
+
+class _Objects:
+    """A stream of JSON lines in which a line `null` is an error: pyarrow's reader crashes the process on a block that
+    begins with one (26.0.1)."""
+
+    closed = False
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self._end = b"\n"
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._stream.read(size)
+        if _NULL_LINE.search(self._end + data[:_AROUND]) or _NULL_LINE.search(data):
+            raise pa.ArrowInvalid("JSON parse error: a line is null, not an object")
+        self._end = (self._end + data)[-_AROUND:]
+        return data
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+_AROUND = 64
+_NULL_LINE = re.compile(rb"\n[ \t\r]*null")
 
 
 def _codec(chosen: str, path: Path) -> str | None:
