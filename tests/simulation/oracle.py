@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from caraway.core import position
-from caraway.core.checkpoint import decode
+from caraway.core.checkpoint import Checkpoint, decode
 from caraway.model import Change, DatasetStatus, Position, Snapshot, State
+from simulation.clock import Clock
 from simulation.ledger import Epoch, Row, faults_of_copy
 
 GRACE = 1.0
@@ -102,10 +103,9 @@ def _same(one: Snapshot, other: Snapshot | None) -> bool:
 
 @dataclass(frozen=True)
 class Proof:
-    """At `at` (and `wall`, by the follower's clock) it was told that its source's log ended at `end`."""
+    """At `at` it was told that its source's log ended at `end`."""
 
     at: float
-    wall: float
     end: Position
 
 
@@ -116,7 +116,7 @@ class Judge:
     books: Books
     source: Books
     acceptable: float
-    wall: Callable[[], float]
+    clock: Clock
     fail: Callable[[str], None]
     status: DatasetStatus | None = None
     proof: Proof | None = None
@@ -127,7 +127,7 @@ class Judge:
         source = self.source.epochs.get(end.epoch)
         if source is None or end.offset > source.end:
             self.fail(f"was told of {end}, which its source's log never reached")
-        self._waiting.append(Proof(trio.current_time(), self.wall(), end))
+        self._waiting.append(Proof(trio.current_time(), end))
         self._weigh()
 
     def committed(self) -> None:
@@ -142,13 +142,11 @@ class Judge:
         self.status = None
 
     def restarted(self) -> None:
-        """A process can measure the time that it was away by its wall clock only."""
-        self._waiting = [self._as_it_seems(proof) for proof in self._waiting]
-        self.proof = self._as_it_seems(self.proof) if self.proof is not None else None
-
-    def _as_it_seems(self, proof: Proof) -> Proof:
-        age = max(0.0, self.wall() - proof.wall)
-        return replace(proof, at=max(proof.at, trio.current_time() - age))
+        """A process tells by its wall clock how long it was away; it can't know that somebody has set that back."""
+        checkpoint = self._checkpoint
+        if self.proof is not None and checkpoint is not None and self.clock.was_set:
+            age = max(0.0, (self.clock.wall() - checkpoint.proven_at).total_seconds())
+            self.proof = replace(self.proof, at=max(self.proof.at, trio.current_time() - age))
 
     def says(self, status: DatasetStatus) -> None:
         self.status = status
@@ -171,9 +169,13 @@ class Judge:
     @property
     def applied(self) -> Position | None:
         """The place in the source's log that the stored cursor names."""
-        newest = self.books.newest
-        checkpoint = decode(newest.cursor) if newest is not None else None
+        checkpoint = self._checkpoint
         return position.decode(checkpoint.position) if checkpoint is not None else None
+
+    @property
+    def _checkpoint(self) -> Checkpoint | None:
+        newest = self.books.newest
+        return decode(newest.cursor) if newest is not None else None
 
     def _check_copy(self, at: Position) -> None:
         source = self.source.epochs.get(at.epoch)

@@ -3,8 +3,6 @@
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pyarrow as pa
@@ -26,26 +24,13 @@ from caraway.flight.changes import ChangeDecoder, ChangeEncoder
 from caraway.flight.codec import decode, encode
 from caraway.model import Arrival, Cursor, FlightMessage, TableSpec
 from caraway.ports import Accelerator, Source
+from simulation.clock import Clock
 from simulation.disk import Disk, Mount, PowerCut
 from simulation.disk_store import open_disk_store
 from simulation.network import BrokenConnectionError, Connection, Host, Link
 from simulation.oracle import Books, Judge
 
-START = datetime(2026, 3, 1, tzinfo=UTC)
 SCHEMA = pa.schema([pa.field("key", pa.int64(), nullable=False), pa.field("value", pa.int64())])
-
-
-@dataclass
-class Clock:
-    """The wall clock of a machine, which is wrong by some seconds."""
-
-    skew: float = 0.0
-
-    def wall(self) -> datetime:
-        return START + timedelta(seconds=trio.current_time() + self.skew)
-
-    def seconds(self) -> float:
-        return self.wall().timestamp()
 
 
 class Process:

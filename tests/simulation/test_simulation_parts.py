@@ -11,11 +11,13 @@ from caraway.core.checkpoint import Checkpoint, encode
 from caraway.core.position import encode as place
 from caraway.errors import SourceError
 from caraway.model import Append, ArrowFiles, Cursor, DatasetStatus, Delete, Position, Snapshot, State
+from simulation.clock import START, Clock
 from simulation.disk import Disk, Mount, PowerCut
 from simulation.ledger import Epoch, faults_of_copy
 from simulation.network import KEEPALIVE, WINDOW, BrokenConnectionError, Connection, Host, Link
 from simulation.oracle import GRACE, Books, Judge, Violation
-from simulation.process import SCHEMA, START
+from simulation.process import SCHEMA
+from simulation.world import Standstill
 
 SEEDS = range(40)
 
@@ -217,7 +219,7 @@ class Court:
         source = Books("source", False, self.fail)
         source.epochs["e"] = PLAIN
         self.books = Books("follower", False, self.fail)
-        self.judge = Judge(self.books, source, 2.0, trio.current_time, self.books.fail)
+        self.judge = Judge(self.books, source, 2.0, Clock(), self.books.fail)
         self.books.then = self.judge.committed
 
     def fail(self, name: str, what: str) -> None:
@@ -289,3 +291,15 @@ async def test_of_a_commit_that_was_being_written_either_state_may_come_back(
     court.books.begins("own", [appended((2, 2))])
     after = Snapshot("own", 2, 2, 2, 1, None, ArrowFiles(()), encode(checkpoint(place(Position("e", 2)))))
     court.books.recovered(after, [(1, 1), (2, 2)])
+
+
+# --- the run itself --------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_in_which_no_time_passes_is_ended(autojump_clock: trio.testing.MockClock) -> None:
+    with trio.CancelScope() as scope:
+        trio.lowlevel.add_instrument(Standstill(scope))
+        while True:
+            await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert trio.current_time() == 0.0

@@ -30,6 +30,8 @@ TROUBLED = (5.0, 6.0, 8.0, 10.0, 30.0)
 """Virtual seconds with faults and writes; the same number of either in each, for a long run costs no more."""
 CONVERGED_IN = 120.0
 """Virtual seconds after which, without faults, everything must be equal."""
+MOST_ROUNDS = 20_000
+"""Of the scheduler at one moment; some fifty are usual."""
 FAULTS, WRITES = 8, 9
 """How many a run has, more or less."""
 KEYS = 12
@@ -58,7 +60,7 @@ class World:
         ]
         self.core.work = self._write
         self._values = iter(range(1, 1_000_000))
-        self._calm = False
+        self._calm = self._done = False
 
     # --- how it is built ---------------------------------------------------------------------------------------------
 
@@ -86,7 +88,7 @@ class World:
     def _follow(self, follower: Process, source: Process) -> Link:
         follower.upstream = Link(source.host, self.rng)
         follower.judge = judge = Judge(
-            follower.books, source.books, self.acceptable, follower.clock.seconds, follower.books.fail
+            follower.books, source.books, self.acceptable, follower.clock, follower.books.fail
         )
         follower.books.then = judge.committed
         return follower.upstream
@@ -102,6 +104,7 @@ class World:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
+            trio.lowlevel.add_instrument(Standstill(nursery.cancel_scope))
             for process in self.processes:
                 nursery.start_soon(process.run)
                 if process.judge is not None:
@@ -110,7 +113,10 @@ class World:
                 await self._break_things()
             self._mend()
             await self._converge()
+            self._done = True
             nursery.cancel_scope.cancel()
+        if not self._done:
+            raise Violation(f"at {trio.current_time():.3f} s: runs in circles")
 
     async def _break_things(self) -> None:
         while True:
@@ -145,7 +151,7 @@ class World:
 
     def _step_clock(self) -> None:
         process = self.rng.choice(self.processes)
-        process.clock.skew += self.rng.uniform(-20, 20)
+        process.clock.set(process.clock.skew + self.rng.uniform(-20, 20))
         self.note(process.name, "clock off by", process.clock.skew)
 
     def _mend(self) -> None:
@@ -209,6 +215,22 @@ async def _check_lag(judge: Judge) -> None:
     while True:
         await trio.sleep_until(judge.overdue_at)
         judge.check_lag()
+
+
+class Standstill(trio.abc.Instrument):
+    """Ends a run in which things happen and no time passes."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+        self._at = 0.0
+        self._rounds = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        now = trio.current_time()
+        self._rounds = self._rounds + 1 if now == self._at else 0
+        self._at = now
+        if self._rounds > MOST_ROUNDS:
+            self._scope.cancel()
 
 
 # --- running one -----------------------------------------------------------------------------------------------------
