@@ -84,7 +84,7 @@ async def run_daemon(
     """
     pod = load(options.pod_path, options.runtime_overrides)
     asked = stopping if stopping is not None else trio.Event()
-    with _bare_errors(), _locked(options.data_dir or pod.directory / DATA_DIRECTORY) as data:
+    with _bare_errors(), _locked(_data_directory(options, pod)) as data:
         async with open_island() as island, trio.open_nursery() as nursery:
             if stopping is None:
                 await nursery.start(_stop_on_signals, asked, nursery.cancel_scope)
@@ -279,6 +279,11 @@ async def _open_websocket(config: Dataset, params: ConnectorParams, emit: Emit, 
     from caraway.connectors.websocket.open import open_websocket_source
 
     return await open_websocket_source(config, params, emit, directory=directory)
+
+
+def _data_directory(options: Options, pod: Spicepod) -> Path:
+    """Absolute, for query workers open the same files from a working directory of their own."""
+    return (options.data_dir or pod.directory / DATA_DIRECTORY).absolute()
 
 
 def _addresses(options: Options, runtime: Runtime) -> Endpoints:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from support.daemons import Node, running, wait_for
@@ -64,6 +65,23 @@ def test_the_sidecar_example_reads_its_files(tmp_path):
         assert [row["region"] for row in rows] == ["east", "north", "overseas", "south", "west"]
         assert rows[0]["_location"].endswith("regions/regions.csv")
         assert "open sesame" not in node.log.read_text()
+
+
+def test_it_runs_where_its_pod_is_without_a_word(tmp_path):
+    shutil.copy(EXAMPLES / "intake/spicepod.yaml", tmp_path)
+    command = [sys.executable, "-m", "caraway", "run", "--http", "127.0.0.1:0", "--flight", "127.0.0.1:0"]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stderr=log, cwd=tmp_path) as process:
+        try:
+            wait_for((tmp_path / ".caraway/endpoints.json").exists, "its addresses")
+            url = "http://" + json.loads((tmp_path / ".caraway/endpoints.json").read_text())["http"]
+            wait_for(lambda: httpx2.get(f"{url}/v1/ready").status_code == 200, "ready")
+            readings = f"{url}/v1/datasets/readings/rows"
+            assert httpx2.post(readings, json={"id": 1, "value": 2.5}).status_code == 201
+            assert httpx2.post(f"{url}/v1/sql", content="select id, value from readings").json() == [
+                {"id": 1, "value": 2.5}
+            ]
+        finally:
+            process.kill()
 
 
 def test_a_broken_pod_is_reported_whole(tmp_path):

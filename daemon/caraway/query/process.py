@@ -203,7 +203,7 @@ def private_directory(parent: Path | None) -> Path:
     """A fresh directory that only this user can enter."""
     base = parent if parent is not None else Path(tempfile.gettempdir())
     base.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base.absolute()))
 
 
 def wipe_left_over(parent: Path | None) -> None:
