@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
+from simulation.oracle import Violation
 from simulation.world import readable, simulate
 
 
@@ -50,7 +51,9 @@ def survey(first: int, seeds: int) -> int:
 def _attempt(seed: int) -> tuple[int, str | None]:
     try:
         simulate(seed)
-    except BaseExceptionGroup as group:  # all that goes wrong comes out of a nursery
+    except Violation as error:
+        return seed, str(error)
+    except BaseExceptionGroup as group:  # of a nursery, as all the others
         return seed, "; ".join(f"{type(error).__name__}: {error}" for error in _leaves(group))
     return seed, None
 

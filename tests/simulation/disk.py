@@ -1,7 +1,8 @@
 """A disk in memory that forgets what was not synced when its machine loses power.
 
 Writes are seen at once and are durable only after a sync; a new or renamed file has its name for good only after a
-sync of the folder. A crash keeps of the rest a piece that ends anywhere, sometimes with zeros behind it, or nothing.
+sync of the folder. A crash keeps of the rest a piece that ends anywhere, sometimes with zeros in it or behind, or
+nothing.
 """
 
 import errno
@@ -13,6 +14,8 @@ import pyarrow as pa
 import trio
 
 from caraway.accelerators.parquet.wal import Piece
+
+SECTOR = 512
 
 
 @dataclass
@@ -55,8 +58,12 @@ class Disk:
     def _survivor(self, file: File) -> bytes:
         loose = len(file.data) - file.synced
         end = file.synced + self._rng.choice([0, loose, self._rng.randint(0, loose)])
-        zeros = self._rng.randint(0, loose) if self._rng.random() < 0.3 else 0
-        return bytes(file.data[:end]) + bytes(zeros)
+        kept = file.data[:end] + bytes(self._rng.choice([0, 0, loose]))
+        if loose and self._rng.random() < 0.3:  # sectors are written in any order
+            first = self._rng.randrange(file.synced, len(file.data))
+            last = min(first + SECTOR, len(kept))
+            kept[first:last] = bytes(max(0, last - first))
+        return bytes(kept)
 
     def __repr__(self) -> str:
         return f"<Disk { ({name: (len(file.data), file.synced) for name, file in self.names.items()}) }>"

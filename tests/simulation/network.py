@@ -57,8 +57,6 @@ class Link:
         self.frozen_since: float | None = None
         self.delay = rng.uniform(0.0005, 0.02)
         self.connections: dict[Connection, None] = {}
-        self.slowest = 0.0
-        """The longest that any message was on its way."""
         self._changed = trio.Event()
 
     def break_off(self) -> None:
@@ -114,6 +112,10 @@ class Connection:
     def __init__(self, link: Link, request: bytes) -> None:
         self.request = request
         self.closed = False
+        self.quickest = float("inf")
+        """The shortest time that a message was on its way."""
+        self.sent_at = 0.0
+        """When the newest message that arrived was sent."""
         self._link = link
         self._sent: deque[tuple[float, float, bytes | SourceError]] = deque()
         self._bytes = 0
@@ -196,6 +198,6 @@ class Connection:
             return None, due
         self._sent.popleft()
         self._bytes -= len(item) if isinstance(item, bytes) else 0
-        self._link.slowest = max(self._link.slowest, now - sent)
+        self.sent_at, self.quickest = sent, min(self.quickest, now - sent)
         self.notify()
         return item, now

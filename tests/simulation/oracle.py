@@ -103,7 +103,7 @@ def _same(one: Snapshot, other: Snapshot | None) -> bool:
 
 @dataclass(frozen=True)
 class Proof:
-    """At `at` it was told that its source's log ended at `end`."""
+    """At `at` its source's log ended at `end`, and it was told."""
 
     at: float
     end: Position
@@ -117,17 +117,21 @@ class Judge:
     source: Books
     acceptable: float
     clock: Clock
+    source_clock: Clock
     fail: Callable[[str], None]
     status: DatasetStatus | None = None
     proof: Proof | None = None
     _waiting: list[Proof] = field(default_factory=list)
 
-    def told(self, end: Position) -> None:
-        """A message arrived with the source's word of where its log ends."""
+    def told(self, end: Position, at: float) -> None:
+        """A message arrived with the source's word of where its log ended at `at`.
+
+        A follower knows that moment by the source's clock, but for the shortest delay, as long as nobody sets it.
+        """
         source = self.source.epochs.get(end.epoch)
         if source is None or end.offset > source.end:
             self.fail(f"was told of {end}, which its source's log never reached")
-        self._waiting.append(Proof(trio.current_time(), end))
+        self._waiting.append(Proof(trio.current_time() if self.source_clock.was_set else at, end))
         self._weigh()
 
     def committed(self) -> None:
@@ -188,7 +192,7 @@ class Judge:
         at = self.applied
         for proof in list(self._waiting):
             if at is not None and self._reaches(at, proof.end):
-                self.proof = proof
+                self.proof = proof if self.proof is None or proof.at > self.proof.at else self.proof
                 self._waiting.remove(proof)
 
     def _reaches(self, at: Position, end: Position) -> bool:

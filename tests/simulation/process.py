@@ -204,5 +204,5 @@ class WireSource:
             if arrival is None:
                 continue
             if arrival.mark is not None:
-                self._judge.told(arrival.mark.end)
+                self._judge.told(arrival.mark.end, connection.sent_at + connection.quickest)
             yield arrival

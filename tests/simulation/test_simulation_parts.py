@@ -219,7 +219,7 @@ class Court:
         source = Books("source", False, self.fail)
         source.epochs["e"] = PLAIN
         self.books = Books("follower", False, self.fail)
-        self.judge = Judge(self.books, source, 2.0, Clock(), self.books.fail)
+        self.judge = Judge(self.books, source, 2.0, Clock(), Clock(), self.books.fail)
         self.books.then = self.judge.committed
 
     def fail(self, name: str, what: str) -> None:
@@ -258,7 +258,7 @@ async def test_ready_is_a_matter_of_proof_and_time(autojump_clock: trio.testing.
     court.say(State.REFRESHING)
     with pytest.raises(Violation, match="without ever"):
         court.say(State.READY)
-    court.judge.told(Position("e", 2))
+    court.judge.told(Position("e", 2), trio.current_time())
     court.commit((1, 1), offset=1)
     with pytest.raises(Violation, match="without ever"):
         court.judge.check_lag()

@@ -88,7 +88,7 @@ class World:
     def _follow(self, follower: Process, source: Process) -> Link:
         follower.upstream = Link(source.host, self.rng)
         follower.judge = judge = Judge(
-            follower.books, source.books, self.acceptable, follower.clock, follower.books.fail
+            follower.books, source.books, self.acceptable, follower.clock, source.clock, follower.books.fail
         )
         follower.books.then = judge.committed
         return follower.upstream
