@@ -183,13 +183,20 @@ def test_nulls_of_a_struct_do_not_leak_values_into_other_rows():
     assert arrival.changes == (Append(rows(1)), Truncate(), Delete(rows(2)), Truncate(), Append(rows(3)))
 
 
-def test_deletes_may_lack_what_is_not_a_key():
-    keys = pa.record_batch({"id": pa.array([4], pa.int64())}).to_struct_array()
-    data = pa.StructArray.from_arrays([keys.field(0), pa.nulls(1, pa.string())], fields=list(SCHEMA))
-    (arrival,) = arrivals(
-        wires(pa.RecordBatch.from_arrays([["d"], pa.array([["id"]], KEYS_TYPE), data], schema=envelope_of(SCHEMA)))
-    )
-    assert arrival.changes[0].keys.to_pylist() == [{"id": 4, "name": None}]
+@pytest.mark.parametrize(
+    ("keys", "names", "told"),
+    [
+        (["id"], [None, None], [{"id": 4}, {"id": 5}]),
+        (["id"], [None, "e"], [{"id": 4, "name": None}, {"id": 5, "name": "e"}]),
+        ([], [None, None], [{"id": 4, "name": None}, {"id": 5, "name": None}]),
+        (["name"], [None, None], [{"id": 4, "name": None}, {"id": 5, "name": None}]),
+    ],
+)
+def test_of_deletes_by_key_nothing_but_the_key_is_told(keys, names, told):
+    data = pa.StructArray.from_arrays([pa.array([4, 5], pa.int64()), pa.array(names, pa.string())], fields=list(SCHEMA))
+    envelope = [["d", "d"], pa.array([keys, keys], KEYS_TYPE), data]
+    (arrival,) = arrivals(wires(pa.RecordBatch.from_arrays(envelope, schema=envelope_of(SCHEMA))))
+    assert arrival.changes[0].keys.to_pylist() == told
 
 
 def test_a_delete_may_lack_a_column_that_is_never_null():
@@ -197,7 +204,7 @@ def test_a_delete_may_lack_a_column_that_is_never_null():
     data = pa.StructArray.from_arrays([pa.array([1]), pa.nulls(1, pa.int64())], fields=list(schema))
     arrays = [["d"], pa.array([["id"]], KEYS_TYPE), data]
     (arrival,) = arrivals(wires(pa.RecordBatch.from_arrays(arrays, schema=envelope_of(schema))))
-    assert arrival.changes[0].keys.to_pylist() == [{"id": 1, "n": None}]
+    assert arrival.changes[0].keys.to_pylist() == [{"id": 1}]
 
 
 # --- our own words ---------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def _change(envelope: pa.RecordBatch, run: _Run) -> StreamChange | None:
         case _Kind.APPEND:
             return Append(_complete(_rows(envelope, run)))
         case _Kind.DELETE:
-            return Delete(_rows(envelope, run))
+            return Delete(_keys_told(_rows(envelope, run), _primary_key(envelope.column(1), [run]) or ()))
         case _Kind.TRUNCATE:
             return Truncate()
         case _Kind.UNKNOWN:
@@ -165,6 +165,14 @@ def _rows(envelope: pa.RecordBatch, run: _Run) -> pa.RecordBatch:
     rows = pa.RecordBatch.from_arrays(data.flatten(), schema=pa.schema(list(data.type)))
     rows.validate(full=True)
     return rows
+
+
+def _keys_told(rows: pa.RecordBatch, primary_key: tuple[str, ...]) -> pa.RecordBatch:
+    """What is known of rows that are gone: where only the key has values, the others are not null but untold."""
+    names = [name for name in rows.schema.names if name in primary_key]
+    others = [rows.column(name) for name in rows.schema.names if name not in primary_key]
+    told = any(column.null_count < rows.num_rows for column in others)
+    return rows if told or not names else rows.select(names)
 
 
 def _complete(rows: pa.RecordBatch) -> pa.RecordBatch:
