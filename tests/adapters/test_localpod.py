@@ -1,12 +1,13 @@
 """A dataset that reads and follows another one of the same daemon."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 import trio
 
-from caraway.config.model import Dataset, FromUri
+from caraway.config.model import Acceleration, Dataset, FromUri, RefreshMode
 from caraway.connectors.localpod import LocalpodSource, open_localpod_source
 from caraway.core.predicate import Compare, Literal
 from caraway.dataset.log import LoggedStore
@@ -28,7 +29,7 @@ def store():
 
 
 def source_of(log):
-    return open_localpod_source(CHILD, Latest(log))
+    return LocalpodSource(Latest(log), parent="parent", dataset="child")
 
 
 async def read(source, **request):
@@ -132,3 +133,31 @@ async def test_a_read_may_be_cancelled():
                 pass
     assert scope.cancelled_caught
     assert await read(source_of(parent)) == [{"id": 1, "name": "n1"}]
+
+
+@pytest.mark.parametrize("mode", [RefreshMode.CHANGES, RefreshMode.FULL])
+async def test_a_follower_waits_for_a_parent_that_opens(mode, autojump_clock):
+    child, log = replace(CHILD, acceleration=Acceleration(refresh_mode=mode)), Latest(None)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_publish_after, 1.0, log)
+        source = await open_localpod_source(child, log)
+    assert trio.current_time() - began == 1.0
+    assert await source.schema() == SCHEMA
+
+
+@pytest.mark.parametrize(("every", "waits"), [(None, 5.0), (10.0, 0.0)])
+async def test_for_a_parent_that_never_opens_it_waits_a_moment_and_with_a_permit_not_at_all(
+    every, waits, autojump_clock
+):
+    child = replace(CHILD, acceleration=Acceleration(refresh_check_interval=every))
+    began = trio.current_time()
+    source = await open_localpod_source(child, Latest(None))
+    assert trio.current_time() - began == waits
+    with pytest.raises(SourceError, match="its parent parent has not found its schema yet"):
+        await source.schema()
+
+
+async def _publish_after(seconds, log):
+    await trio.sleep(seconds)
+    log.publish(store())

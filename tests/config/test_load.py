@@ -340,3 +340,30 @@ catalogs: [{from: spice.ai, name: c, params: {spiceai_api_key: hunter2}}]
     found = pod(tmp_path, text)
     assert found.datasets[0].params == {"spiceai_api_key": "hunter2"}
     assert "hunter2" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("keys", "primary_key"),
+    [
+        ("{}", ("id",)),
+        ("{refresh_mode: changes}", ("id",)),
+        ("{primary_key: n}", ("n",)),
+        ("{refresh_mode: append}", ()),
+        ("{refresh_check_interval: 1m}", ()),
+        ("{refresh_sql: select id from t}", ("id",)),
+        ("{refresh_sql: select n from t}", ()),
+    ],
+)
+def test_a_localpod_has_the_key_of_its_parent(tmp_path: Path, keys: str, primary_key: tuple[str, ...]) -> None:
+    columns = "columns: [{name: id, type: bigint}, {name: n, type: bigint}]"
+    found = pod(
+        tmp_path,
+        f"""
+datasets:
+  - {{name: t, from: 'localpod:Middle', acceleration: {keys}}}
+  - {{name: middle, from: 'localpod:top', acceleration: {{}}}}
+  - {{name: top, from: 'memory:top', {columns}, acceleration: {{primary_key: id}}}}
+""",
+    )
+    assert found.datasets[0].acceleration is not None
+    assert found.datasets[0].acceleration.primary_key == primary_key

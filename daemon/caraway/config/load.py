@@ -1,7 +1,7 @@
 """A spicepod file as a `Spicepod`, or every problem in it at once (reference/spicepod.md 1)."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -9,7 +9,16 @@ from typing import TypeVar
 from caraway.config.connectors import read_from
 from caraway.config.dataset import read_dataset, read_view
 from caraway.config.document import override, read_document
-from caraway.config.model import CatalogDecl, Dataset, SecretStoreDecl, Spicepod, View
+from caraway.config.model import (
+    LOCALPOD,
+    Acceleration,
+    CatalogDecl,
+    Dataset,
+    RefreshMode,
+    SecretStoreDecl,
+    Spicepod,
+    View,
+)
 from caraway.config.nodes import Findings, did_you_mean
 from caraway.config.runtime import read_runtime
 from caraway.config.section import Section
@@ -74,7 +83,7 @@ def _read_pod(root: Section, directory: Path) -> Spicepod:
         directory=directory,
         runtime=read_runtime(root.section("runtime")),
         secrets=_stores(root),
-        datasets=_components(root, "datasets", "dataset", read_dataset),
+        datasets=_with_keys_of_parents(_components(root, "datasets", "dataset", read_dataset)),
         views=_components(root, "views", "view", read_view),
         catalogs=tuple(_catalog(item) for item in root.items("catalogs")),
         dependencies=root.texts("dependencies"),
@@ -182,6 +191,33 @@ def _component(item: Section, file: str, read: Callable[[Section, tuple[str, ...
     except ConfigError as error:
         item.findings.problems += error.problems
         return []
+
+
+def _with_keys_of_parents(datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+    """A copy of a dataset of this pod has its primary key, unless it sets one, adds rows only, or lacks its columns."""
+    by_name = {dataset.name: dataset for dataset in datasets}
+    return tuple(_with_key_of_parent(dataset, by_name) for dataset in datasets)
+
+
+def _with_key_of_parent(child: Dataset, datasets: Mapping[str, Dataset]) -> Dataset:
+    keys, ancestor = child.acceleration, child
+    if keys is None or keys.primary_key or not child.follows or keys.refresh_mode is RefreshMode.APPEND:
+        return child
+    for _ in datasets:
+        parent = datasets.get(_canonical(ancestor.from_.path)) if ancestor.from_.connector == LOCALPOD else None
+        if parent is None or parent.acceleration is None:
+            return child
+        if parent.acceleration.primary_key:
+            return _with_key(child, keys, parent.acceleration.primary_key)
+        ancestor = parent
+    return child
+
+
+def _with_key(child: Dataset, keys: Acceleration, primary_key: tuple[str, ...]) -> Dataset:
+    selected = keys.refresh_sql.columns if keys.refresh_sql is not None else None
+    if selected is not None and not set(primary_key) <= set(selected):
+        return child
+    return replace(child, acceleration=replace(keys, primary_key=primary_key))
 
 
 def _check_revalidation(root: Section, pod: Spicepod) -> None:

@@ -21,12 +21,14 @@ from caraway.ports import Log
 HEARTBEAT = 1.0
 """Seconds; no network is between the two, so this is only how fine the lag is told."""
 _RETRY = 1.0
+_OPENING = 5.0
+"""Seconds that a follower waits for its parent to open; all start at once."""
 
 
 class LocalpodSource:
     """`ports.StreamSource` over the log of a parent.
 
-    Nothing here waits for the parent, since that could hold a permit which the parent needs to load; SourceError.
+    No method waits for the parent, since that could hold a permit which the parent needs to load; SourceError.
     """
 
     def __init__(
@@ -114,8 +116,13 @@ class LocalpodSource:
         return f"LocalpodSource({self._dataset!r} of {self._parent!r})"
 
 
-def open_localpod_source(dataset: Dataset, log: Latest[Log | None]) -> LocalpodSource:
-    """The source of a `localpod:` dataset over the log of the dataset that it names."""
+async def open_localpod_source(dataset: Dataset, log: Latest[Log | None]) -> LocalpodSource:
+    """The source of a `localpod:` dataset over the log of the dataset that it names.
+
+    A stream waits a moment for a parent that is opening, which is no failure; it holds no permit meanwhile.
+    """
+    with trio.move_on_after(_OPENING if dataset.follows else 0.0):
+        await log.wait_until(lambda opened: opened is not None)
     window = dataset.acceleration.acceptable_lag if dataset.acceleration is not None else None
     heartbeat = heartbeat_within(window, HEARTBEAT)
     return LocalpodSource(log, parent=dataset.from_.path, dataset=dataset.name, heartbeat=heartbeat)
