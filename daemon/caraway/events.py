@@ -183,16 +183,18 @@ class StreamSnapshotFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamDisconnected(Event):
-    """A connection broke, or was not made."""
+    """A connection broke, or was not made: then the source has not said a word."""
 
     level: ClassVar[Level] = Level.WARN
     target: ClassVar[str] = "caraway.dataset"
     dataset: str
     error: str
     retry_in: float
+    made: bool = True
 
     def __str__(self) -> str:
-        return f"Changes stream ended for dataset {self.dataset}: {self.error}; next attempt in {self.retry_in:.1f}s"
+        what, told = "ended" if self.made else "not connected", self.error.rstrip(".")
+        return f"Changes stream {what} for dataset {self.dataset}: {told}; next attempt in {self.retry_in:.1f}s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,6 +279,19 @@ async def test_it_is_judged_from_its_first_copy_on(world, autojump_clock):
         assert judged.events == [(1060, DatasetFellBehind)]
 
 
+@pytest.mark.parametrize(("caught_up", "events"), [(4.0, []), (8.0, [(5, DatasetFellBehind), (8, DatasetCaughtUp)])])
+async def test_what_a_start_makes_good_at_once_is_in_the_status_alone(caught_up, events, world, autojump_clock):
+    evidence = Clocked(-100.0)
+    judged = Judged(world, evidence, stream())
+    async with judged.run():
+        await trio.sleep(caught_up)
+        assert judged.report.status.value.state is State.ERROR
+        evidence.at = trio.current_time()
+        judged.report.publish()
+        assert judged.report.status.value.state is State.READY
+    assert judged.events == events
+
+
 async def test_asking_is_exact_between_two_looks(world, autojump_clock):
     evidence = Clocked(0.0)
     judged = Judged(world, evidence, stream(acceptable_lag=5.0))

@@ -107,7 +107,9 @@ def _check_lag(section: Section, acceleration: Acceleration, time_column: TimeCo
         params.warn("acceptable_lag", "this has no effect on a memory: dataset, which is its own source")
     elif not _is_fetched(acceleration, time_column, connector):
         if lag < _LEAST_STREAM_LAG:
-            params.warn("acceptable_lag", "upstreams tell once a second that they live, so the status may come and go")
+            params.warn(
+                "acceptable_lag", "a single late message is too late for so little, so the status may come and go"
+            )
     elif every is None and acceleration.refresh_cron is None:
         params.warn("acceptable_lag", "nothing refreshes this dataset by itself, so it is in Error once it is older")
     elif every is not None and lag <= every:

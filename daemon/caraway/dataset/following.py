@@ -9,7 +9,7 @@ import trio
 from caraway.config.model import STREAMS_ONLY, RefreshMode, RefreshOnStartup
 from caraway.core import position, stream
 from caraway.core.schedule import delayed
-from caraway.core.stream import Connect, Disconnected, Lost
+from caraway.core.stream import Connect, Connecting, Disconnected, Lost
 from caraway.core.symptom import Cause
 from caraway.dataset.bench import Bench
 from caraway.dataset.lagging import age_of
@@ -168,9 +168,10 @@ class Following:
         lasting = isinstance(error, ConfigError) or not error.transient
         asked = error.retry_after if isinstance(error, SourceError) else None
         soon = isinstance(error, SourceError) and error.code in _SOON
+        made = not isinstance(self._course.state, Connecting)
         self._course.step(Lost(self._shared.draw(), not lasting, soon, asked))
         retry_in = stream.deadline(self._course.state) - trio.current_time()
-        self._shared.emit(StreamDisconnected(self._name, str(error), retry_in))
+        self._shared.emit(StreamDisconnected(self._name, str(error), retry_in, made))
         self._report.failures = self._course.state.failures
         self._report.activity = f"reconnecting in {retry_in:.0f}s: {message_of(error)}"
         if isinstance(error, StoreError):

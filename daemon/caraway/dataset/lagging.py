@@ -21,6 +21,8 @@ STREAM_WINDOW = 60.0
 """Seconds that a stream may be behind where `acceptable_lag` does not say."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at a copy that is behind."""
+STARTING = 5.0
+"""Seconds after the start in which the log does not tell of a copy that was left behind: it is about to catch up."""
 _ROUNDING = 0.001
 """Seconds by which the wall clock and the monotonic one may disagree about a moment that did not change."""
 
@@ -65,6 +67,8 @@ class Lagging:
         self._report = report
         self._shared = shared
         self._state: State = Current()
+        self._logged = False
+        self._silent_until = trio.current_time() + STARTING
         self._planned = float("inf")
         self._sooner = trio.Event()
         report.acceptable_lag = self._acceptable
@@ -94,7 +98,7 @@ class Lagging:
         match before, self._state:
             case Behind(since), Current():
                 self._report.succeeded(Phase.LAG)
-                self._shared.emit(DatasetCaughtUp(self._name, now - since))
+                self._log_caught_up(now - since)
             case _, Behind(since):
                 self._note_behind(now - proven, now - since, fell=isinstance(before, Current))
         if self._next_look(now) < self._planned:
@@ -107,8 +111,17 @@ class Lagging:
         since = self._ago(late) if fell or noted is None else noted.since
         problem = Problem(told.because(cause), cause.remedy, since)
         self._report.note(Phase.LAG, problem)
-        if fell:
+        self._log_behind(lag, problem)
+
+    def _log_behind(self, lag: float, problem: Problem) -> None:
+        if not self._logged and trio.current_time() >= self._silent_until:
+            self._logged = True
             self._shared.emit(DatasetFellBehind(self._name, lag, f"{problem.message} {problem.remedy}"))
+
+    def _log_caught_up(self, late: float) -> None:
+        if self._logged:
+            self._logged = False
+            self._shared.emit(DatasetCaughtUp(self._name, late))
 
     def _note_proven(self, lag: float) -> None:
         """Note it by the wall clock; anew only where it changed, so that nobody is woken by rounding."""
