@@ -198,6 +198,21 @@ class StreamDisconnected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamStillDisconnected(Event):
+    """Another attempt failed as the one before it did."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    failures: int
+    retry_in: float
+
+    def __str__(self) -> str:
+        told = f"Changes stream still not connected for dataset {self.dataset} after {self.failures} attempts"
+        return f"{told}; next attempt in {self.retry_in:.1f}s"
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSchemaChanged(Event):
     """The table has the columns that its source has now."""
 

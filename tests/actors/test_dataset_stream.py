@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from caraway.config.model import Acceleration, RefreshMode, RefreshOnStartup
 from caraway.core.checkpoint import decode
 from caraway.errors import ConfigError, QueryError, SourceError
-from caraway.events import StreamConnected, StreamDisconnected, StreamSnapshotFinished
+from caraway.events import StreamConnected, StreamDisconnected, StreamSnapshotFinished, StreamStillDisconnected
 from caraway.model import (
     Arrival,
     Delete,
@@ -41,6 +41,7 @@ from support.fake_stream import (
 )
 
 SCAN = ScanRequest("t")
+LOSSES = (StreamDisconnected, StreamStillDisconnected)
 AWAY = SourceError("the core at 127.0.0.1:1 is unreachable.", remedy="Start it.")
 
 
@@ -309,12 +310,23 @@ async def test_before_the_first_copy_a_failure_is_an_error_at_once(world, autoju
         await trio.sleep(2)
         assert (actor.status.value.state, actor.status.value.problem) == (State.READY, None)
     assert world.source.connects == [0, 1, 3]
-    lost = [(at, str(event)) for at, event in world.events if isinstance(event, StreamDisconnected)]
+    lost = [(at, str(event)) for at, event in world.events if isinstance(event, LOSSES)]
     error = str(AWAY).rstrip(".")
     assert lost == [
         (0, f"Changes stream not connected for dataset t: {error}; next attempt in 1.0s"),
-        (1, f"Changes stream not connected for dataset t: {error}; next attempt in 2.0s"),
+        (1, "Changes stream still not connected for dataset t after 2 attempts; next attempt in 2.0s"),
     ]
+
+
+async def test_a_failure_is_warned_of_when_it_is_another_one(world, autojump_clock):
+    world.source.connect_failures = [AWAY, AWAY, AWAY, SourceError("Denied."), SourceError("Denied."), AWAY]
+    world.source.scripts = [copied(append(1), end=1)]
+    async with world.run():
+        await trio.sleep(60)
+        world.source.say(AWAY)
+        await trio.sleep(1)
+    warned = [event.error for _, event in world.events if isinstance(event, StreamDisconnected)]
+    assert warned == [str(AWAY), "Denied.", str(AWAY), str(AWAY)]
 
 
 async def test_with_rows_it_stays_ready_while_it_connects_again(world, autojump_clock):

@@ -20,7 +20,7 @@ from caraway.dataset.session import REFIT, Course, Session
 from caraway.dataset.settings import check_streamed
 from caraway.dataset.summons import Summons
 from caraway.errors import ConfigError, ConfigProblem, SourceError, StoreError
-from caraway.events import StreamDisconnected, StreamSchemaChanged
+from caraway.events import StreamDisconnected, StreamSchemaChanged, StreamStillDisconnected
 from caraway.feed import LOG_CLOSED
 from caraway.model import Cursor, DatasetStatus, RefreshOverrides
 
@@ -44,6 +44,7 @@ class Following:
         always = self._copies and bench.settings.acceleration.refresh_on_startup is RefreshOnStartup.ALWAYS
         self._course = Course(Disconnected(-_NEVER, -_NEVER, afresh=always))
         self._summons = Summons()
+        self._logged = ""
         self.pulse = Pulse(bench.shared.wall)
 
     def __repr__(self) -> str:
@@ -168,16 +169,24 @@ class Following:
         lasting = isinstance(error, ConfigError) or not error.transient
         asked = error.retry_after if isinstance(error, SourceError) else None
         soon = isinstance(error, SourceError) and error.code in _SOON
-        made = not isinstance(self._course.state, Connecting)
+        made = not isinstance(self._course.state, Connecting)  # the source has said something
         self._course.step(Lost(self._shared.draw(), not lasting, soon, asked))
         retry_in = stream.deadline(self._course.state) - trio.current_time()
-        self._shared.emit(StreamDisconnected(self._name, str(error), retry_in, made))
         self._report.failures = self._course.state.failures
+        self._log_failed(str(error), retry_in, made=made)
         self._report.activity = f"reconnecting in {retry_in:.0f}s: {message_of(error)}"
         if isinstance(error, StoreError):
             self._report.failed(Phase.WRITE, error)
         elif lasting or not self._bench.binding.loaded:
             self._report.failed(Phase.REFRESH, error)
+
+    def _log_failed(self, error: str, retry_in: float, *, made: bool) -> None:
+        """Warn of each loss, and of attempts that fail once for each reason."""
+        if made or error != self._logged:
+            self._shared.emit(StreamDisconnected(self._name, error, retry_in, made))
+        else:
+            self._shared.emit(StreamStillDisconnected(self._name, self._report.failures, retry_in))
+        self._logged = error
 
     # --- status ------------------------------------------------------------------------------------------------------
 
