@@ -9,6 +9,7 @@ from caraway.core.stream import (
     PATIENCE,
     SILENT,
     STABLE,
+    WORTHWHILE,
     Begins,
     Came,
     Connect,
@@ -45,8 +46,8 @@ def copy(rows=0, expected=None, *, heard=9.0, told=False):
         (Disconnected(0, 10), Due(), Connecting(10), Connect(False)),
         (Disconnected(0, 5, 3, True), Due(), Connecting(10, 3, True), Connect(True)),
         # what the first message says
-        (Connecting(9, 2), Begins(LIVE), Live(10, 2), None),
-        (Connecting(9, 2), Begins(HEARTBEAT), Live(10, 2), None),
+        (Connecting(9, 2), Begins(LIVE), Live(10, 2, resumed=True), None),
+        (Connecting(9, 2), Begins(HEARTBEAT), Live(10, 2, resumed=True), None),
         (Connecting(9, 2), Begins(HEARTBEAT, known=False), Connecting(9, 2), None),  # it is not loaded there
         (Connecting(9, 2, True), Begins(SNAPSHOT, True), Snapshotting(10, 2, True, True, 10), Stage()),
         (Connecting(9, 2), Begins(SNAPSHOT), Snapshotting(10, 2, False, True, 10), Stage()),
@@ -89,6 +90,11 @@ def copy(rows=0, expected=None, *, heard=9.0, told=False):
         (Live(9, 4), LOST, Disconnected(10, 18, 5), None),
         (Live(10 - STABLE, 4), LOST, Disconnected(10, 11, 1), None),
         (Live(9, 4), Lost(0.5, soon=True), Disconnected(10, 11, 1), None),
+        (Live(5, 5), LOST, Disconnected(10, 23, 6), None),
+        (Live(10 - WORTHWHILE, 4, resumed=True), LOST, Disconnected(10, 11, 1), None),
+        (Live(5.1, 1, resumed=True), LOST, Disconnected(10, 12, 2), None),
+        (Live(2.1, 5, resumed=True), LOST, Disconnected(10, 23, 6), None),
+        (Live(2, 5, resumed=True), LOST, Disconnected(10, 11, 1), None),
         (copy(3), Lost(0.5, soon=True), Disconnected(10, 11, 1), Discard()),
         (Snapshotting(9, 4), Lost(0.5, soon=True), Disconnected(10, 18, 5), Discard()),  # copies are not for the asking
         (Live(9), Lost(0.5, transient=False), Disconnected(10, 10 + PATIENCE, 1), None),

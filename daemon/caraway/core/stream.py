@@ -22,6 +22,8 @@ from caraway.model import Phase
 
 STABLE = 60.0
 """Seconds live after which a loss is the first of a new row of failures."""
+WORTHWHILE = 5.0
+"""As STABLE, for a connection that was resumed and so cost nothing; it has to last as long as its pause did, too."""
 SLOWEST = 8
 """The attempt from which on pauses no longer grow: half a minute."""
 PATIENCE = 30.0
@@ -68,10 +70,11 @@ class Snapshotting:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What comes is news."""
+    """What comes is news; `resumed`: from the first message on, for no copy had to come before."""
 
     since: float
     failures: int = 0
+    resumed: bool = False
 
 
 State: TypeAlias = Disconnected | Connecting | Snapshotting | Live
@@ -191,7 +194,7 @@ def _begun(state: Connecting | Snapshotting | Live, event: Begins, now: float) -
         case _ if event.truncates or (isinstance(state, Connecting) and event.phase in _COPIES):
             return _copying(state, event, now), Stage()
         case Connecting() if event.phase is Phase.LIVE or event.known:
-            return Live(now, state.failures), None
+            return Live(now, state.failures, resumed=True), None
         case Snapshotting() if event.phase is Phase.LIVE or event.removes:
             return Live(now, state.failures), Swap()
         case _:
@@ -220,11 +223,15 @@ def _grown(state: Snapshotting, event: Came, now: float) -> tuple[State, Action 
 
 
 def _lost(state: Connecting | Snapshotting | Live, event: Lost, now: float) -> Disconnected:
-    stable = isinstance(state, Live) and now - state.since >= STABLE
-    invited = isinstance(state, Live) and event.soon
-    failures = 1 if stable or invited else state.failures + 1
+    good = isinstance(state, Live) and (event.soon or now - state.since >= _stable(state))
+    failures = 1 if good else state.failures + 1
     afresh = not isinstance(state, Live) and state.afresh
     return Disconnected(now, now + pause(failures, event), failures, afresh)
+
+
+def _stable(state: Live) -> float:
+    """How long it has to be live to be a success."""
+    return max(WORTHWHILE, backoff(max(state.failures, 1), 0.5)) if state.resumed else STABLE
 
 
 def _discard(state: State) -> Discard | None:
