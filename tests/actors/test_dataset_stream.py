@@ -348,12 +348,13 @@ async def test_with_rows_it_stays_ready_while_it_connects_again(world, autojump_
 
 
 @pytest.mark.parametrize(
-    ("again", "follows"), [(copied(append(1), end=1), [0, 11, 22, 91]), ([heartbeat(1)], [0, 11, 21, 91])]
+    ("again", "follows"),
+    [(lambda: copied(append(1), end=1), [0, 11, 22, 91]), (lambda: [heartbeat(1)], [0, 11, 21, 91])],
 )
 async def test_failures_count_anew_after_a_stable_minute_or_a_moment_that_cost_no_copy(
     again, follows, world, autojump_clock
 ):
-    world.source.scripts = [copied(append(1), end=1), again, again, again]
+    world.source.scripts = [copied(append(1), end=1), again(), again(), again()]
     async with world.run():
         await trio.sleep(10)
         world.source.say(AWAY)
