@@ -52,7 +52,7 @@ async def copied(pulse, *, marks=True):
     """A copy that took from 1 to 3; its source stood at 10 then."""
     await trio.sleep(1)
     pulse.connecting()
-    pulse.snapshotting()
+    pulse.snapshotting(trio.current_time())
     await trio.sleep(2)
     mark = marked(3, e(10), cursor=e(10), phase=Phase.SNAPSHOT_END)
     place = pulse.arrived(mark if marks else Arrival((ROWS,)))
@@ -63,7 +63,7 @@ async def copied(pulse, *, marks=True):
 
 async def test_before_the_first_copy_nothing_is_proven(autojump_clock, pulse):
     pulse.connecting()
-    pulse.snapshotting()
+    pulse.snapshotting(trio.current_time())
     pulse.stored(pulse.arrived(marked(0, e(10), phase=Phase.SNAPSHOT)))
     await trio.sleep(100)
     assert lag(pulse) is None
@@ -85,12 +85,24 @@ async def test_a_copy_is_current_when_it_is_complete(autojump_clock, pulse, mark
 async def test_a_copy_whose_end_was_never_told_is_as_old_as_its_beginning(autojump_clock, pulse):
     await trio.sleep(1)
     pulse.connecting()
-    pulse.snapshotting()
+    pulse.snapshotting(trio.current_time())
     place = pulse.arrived(marked(1, e(10), cursor=e(4), phase=Phase.SNAPSHOT_END))
     await trio.sleep(9)
     pulse.stored(place, copied=True)
     pulse.live()
     assert (lag(pulse), pulse.status.behind) == (9, 6)
+
+
+async def test_a_copy_is_as_old_as_its_coming_however_late_it_is_stored(autojump_clock, pulse):
+    await trio.sleep(1)
+    pulse.connecting()
+    began = pulse.arrived(marked(1, e(4), phase=Phase.SNAPSHOT))
+    place = pulse.arrived(marked(1, e(10), cursor=e(4), phase=Phase.SNAPSHOT_END))
+    await trio.sleep(9)
+    pulse.snapshotting(began.at)
+    pulse.stored(place, copied=True)
+    pulse.live()
+    assert lag(pulse) == 9
 
 
 async def test_heartbeats_prove_and_what_is_on_its_way_does_not(autojump_clock, pulse):
@@ -135,7 +147,7 @@ async def test_a_source_without_marks_proves_by_its_connection(autojump_clock, p
     assert lag(pulse) == 5  # it lived when those three came
     await trio.sleep(10)
     pulse.connecting()
-    pulse.snapshotting()
+    pulse.snapshotting(trio.current_time())
     place = pulse.arrived(Arrival((ROWS,)))
     await trio.sleep(10)
     assert lag(pulse) == 25  # a connection proves nothing until its copy is there
@@ -180,7 +192,7 @@ async def test_causes(autojump_clock, pulse):
     pulse.connecting()
     assert pulse.cause(report).likely == "There is no connection: the core is away."
     assert pulse.cause(report).remedy.startswith("Start it.")
-    pulse.snapshotting()
+    pulse.snapshotting(trio.current_time())
     pulse.staged(5)
     assert "copy is under way, with 5 rows" in pulse.cause(report).likely
     await copied(pulse)

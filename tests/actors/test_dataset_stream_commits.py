@@ -19,7 +19,7 @@ from support.dataset_world import START, World
 from support.fake_stream import SCHEMA, FakeStream, append, at, copied, delete, heartbeat, live, rows
 
 FULL = StoreError("No space left on device.", remedy="Free some space.")
-PLACE = Place(None, Position("", 0))
+PLACE = Place(None, Position("", 0), 0.0)
 
 
 @pytest.fixture

@@ -93,13 +93,13 @@ class Intake:
             await self._commit(pending)
             self._pending = None
 
-    async def begin_copy(self) -> None:
-        """What is added from now on is a complete copy; one that was under way is discarded."""
+    async def begin_copy(self, came: float) -> None:
+        """What is added from now on, which began to come at `came`, is a complete copy; one under way is discarded."""
         if self._copy is None:
             await self.flush()
         await self.drop_copy()
         self._pending = None
-        self._pulse.snapshotting()
+        self._pulse.snapshotting(came)
         self._bench.report.began()
         self._bench.doing("waiting for a turn")
         await self._held.enter_async_context(self._bench.shared.permits)

@@ -17,10 +17,14 @@ from caraway.model import Arrival, Position, StreamState, StreamStatus
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a stream is with an arrival: `told` by its source, None where that gives no cursor; `count` by us."""
+    """How far a stream is with an arrival: `told` by its source, None where that gives no cursor; `count` by us.
+
+    `at` is when it came or, where that is known, was sent: it may have stood in a buffer, and may wait to be stored.
+    """
 
     told: Position | None
     count: Position
+    at: float
 
 
 class Pulse:
@@ -60,9 +64,9 @@ class Pulse:
         self._enter(StreamState.CONNECTING)
         self._status = replace(self._status, reconnects=self._connections - 1)
 
-    def snapshotting(self) -> None:
-        """A complete copy begins."""
-        self._copy_began, self._copied = trio.current_time(), 0
+    def snapshotting(self, began: float) -> None:
+        """A complete copy begins with what came at `began`."""
+        self._copy_began, self._copied = began, 0
         self._enter(StreamState.SNAPSHOTTING)
 
     def live(self) -> None:
@@ -79,20 +83,20 @@ class Pulse:
 
     def arrived(self, arrival: Arrival) -> Place:
         """A message came; `stored` is to be told of its place once it is."""
-        now = trio.current_time()
+        now = sent = trio.current_time()
         self._came += bool(arrival.changes)
-        place = Place(position.decode(arrival.cursor), Position(f"connection {self._connections}", self._came))
+        count = Position(f"connection {self._connections}", self._came)
         if arrival.mark is not None:
             self._marked = True
             self._skew = self._skew.observed(arrival.mark.at, now)
-            sent = self._skew.sent(arrival.mark.at)  # it may have stood in a buffer since
+            sent = self._skew.sent(arrival.mark.at)
             self._proofs = replace(self._proofs, connected=False).told(arrival.mark.end, sent)
         elif arrival.changes and not self._marked:
-            self._proofs = self._proofs.told(place.count, now)
+            self._proofs = self._proofs.told(count, now)
         if arrival.changes or arrival.skipped:
             skipped = self._status.skipped + arrival.skipped
             self._status = replace(self._status, received_at=self._wall(), skipped=skipped)
-        return place
+        return Place(position.decode(arrival.cursor), count, sent)
 
     def staged(self, rows: int) -> None:
         """So many more rows of a copy are here."""

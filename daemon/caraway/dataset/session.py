@@ -136,7 +136,7 @@ class Session:
             await self._arrived(intake, held)
         await intake.flush()
         if not taken and stream.deadline(before) <= trio.current_time():
-            await self._perform(intake, self._course.step(stream.Due()))
+            await self._perform(intake, self._course.step(stream.Due()), trio.current_time())
         self._stale = self._stale or bool(taken)
         after = self._course.state
         if after is not before and (isinstance(after, Live) or type(after) is not type(before)):
@@ -158,19 +158,22 @@ class Session:
         connecting = isinstance(self._course.state, Connecting)
         for truncates, changes in _parts(arrival):
             removes = any(isinstance(change, Delete) for change in changes)
-            await self._perform(intake, self._course.step(Begins(arrival.phase, truncates, removes, known)))
+            begins = self._course.step(Begins(arrival.phase, truncates, removes, known))
+            await self._perform(intake, begins, held.place.at)
             await self._check(intake, changes)
             intake.add(changes, held)
             rows = sum(change.rows.num_rows for change in changes if isinstance(change, Append))
-            await self._perform(intake, self._course.step(Came(arrival.phase, rows, arrival.expected)))
+            came = self._course.step(Came(arrival.phase, rows, arrival.expected))
+            await self._perform(intake, came, held.place.at)
         if connecting and not isinstance(self._course.state, Connecting):
             resumed = self._resumes and not intake.copying
             self._bench.shared.emit(StreamConnected(self._name, resumed))
 
-    async def _perform(self, intake: Intake, action: Action | None) -> None:
+    async def _perform(self, intake: Intake, action: Action | None, came: float) -> None:
+        """Do what follows from what came then."""
         match action:
             case Stage():
-                await intake.begin_copy()
+                await intake.begin_copy(came)
             case Swap():
                 await intake.finish_copy()
             case None:
