@@ -112,8 +112,6 @@ class Connection:
     def __init__(self, link: Link, request: bytes) -> None:
         self.request = request
         self.closed = False
-        self.quickest = float("inf")
-        """The shortest time that a message was on its way."""
         self.sent_at = 0.0
         """When the newest message that arrived was sent."""
         self._link = link
@@ -198,6 +196,6 @@ class Connection:
             return None, due
         self._sent.popleft()
         self._bytes -= len(item) if isinstance(item, bytes) else 0
-        self.sent_at, self.quickest = sent, min(self.quickest, now - sent)
+        self.sent_at = sent
         self.notify()
         return item, now

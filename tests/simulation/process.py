@@ -10,7 +10,6 @@ import trio
 
 from caraway import feed
 from caraway.config.model import Dataset
-from caraway.connectors.memory import MemorySource
 from caraway.connectors.spice.source import HEARTBEAT_SECONDS
 from caraway.core import position
 from caraway.core.stream_words import Wish, heartbeat_within, patience, read_wish, write_wish
@@ -23,14 +22,13 @@ from caraway.events import Event
 from caraway.flight.changes import ChangeDecoder, ChangeEncoder
 from caraway.flight.codec import decode, encode
 from caraway.model import Arrival, Cursor, FlightMessage, TableSpec
-from caraway.ports import Accelerator, Source
+from caraway.ports import Accelerator, Connect, Source
 from simulation.clock import Clock
 from simulation.disk import Disk, Mount, PowerCut
 from simulation.disk_store import open_disk_store
 from simulation.network import BrokenConnectionError, Connection, Host, Link
 from simulation.oracle import Books, Judge
-
-SCHEMA = pa.schema([pa.field("key", pa.int64(), nullable=False), pa.field("value", pa.int64())])
+from simulation.rows import SCHEMA
 
 
 class Process:
@@ -43,6 +41,8 @@ class Process:
         self.clock = Clock()
         self.books = books
         self.upstream: Link | None = None
+        self.source: Connect | None = None
+        """What it reads that has no upstream."""
         self.judge: Judge | None = None
         self.actor: DatasetActor | None = None
         self.work: Callable[[DatasetActor], Awaitable[None]] | None = None
@@ -91,8 +91,6 @@ class Process:
 
     async def _live(self) -> None:
         self._mount, self._life = Mount(self.disk, self._step, self._rng), trio.CancelScope()
-        if self.judge is not None:
-            self.judge.restarted()
         try:
             with self._life:
                 await self._serve(DatasetActor(self._config, self._connect, self._open_store, self._shared))
@@ -137,11 +135,13 @@ class Process:
         store = await open_disk_store(self._mount, spec, self._rng, self.books, create=schema is not None)
         if store is not None:
             self.books.recovered(store.snapshot.value, store.pairs())
+            if self.judge is not None:
+                self.judge.restarted()
         return store
 
     async def _connect(self) -> Source:
         if self.upstream is None:
-            return MemorySource(SCHEMA, dataset="t")
+            return await self.source()
         await self.upstream.reach()
         heartbeat = heartbeat_within(self._config.acceleration.acceptable_lag, HEARTBEAT_SECONDS)
         return WireSource(self.upstream, self.judge, heartbeat)
@@ -194,7 +194,7 @@ class WireSource:
             yield arrivals
 
     async def _arrivals(self, connection: Connection) -> AsyncGenerator[Arrival, None]:
-        decoder = ChangeDecoder()
+        decoder, quickest = ChangeDecoder(), math.inf
         while True:
             with trio.move_on_after(patience(self._heartbeat) if decoder.spoken else math.inf) as waiting:
                 message = await connection.receive()
@@ -204,5 +204,6 @@ class WireSource:
             if arrival is None:
                 continue
             if arrival.mark is not None:
-                self._judge.told(arrival.mark.end, connection.sent_at + connection.quickest)
+                quickest = min(quickest, trio.current_time() - connection.sent_at)
+                self._judge.told(arrival.mark.end, connection.sent_at + quickest)
             yield arrival

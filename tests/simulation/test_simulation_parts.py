@@ -16,7 +16,7 @@ from simulation.disk import Disk, Mount, PowerCut
 from simulation.ledger import Epoch, faults_of_copy
 from simulation.network import KEEPALIVE, WINDOW, BrokenConnectionError, Connection, Host, Link
 from simulation.oracle import GRACE, Books, Judge, Violation
-from simulation.process import SCHEMA
+from simulation.rows import SCHEMA
 from simulation.world import Standstill
 
 SEEDS = range(40)

@@ -8,23 +8,21 @@ Ready within a bound. The same seed gives the same run, step for step.
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import pyarrow as pa
 import trio
 import trio.testing
 
 from caraway.config.model import Acceleration, Access, Dataset, Engine, FromUri, RefreshMode, StorageMode
-from caraway.dataset.actor import DatasetActor
 from caraway.dataset.spool import Spool
-from caraway.errors import QueryError, StoreError
-from caraway.model import Append, Delete, OnConflict, State
+from caraway.model import OnConflict, State
 from simulation.network import Link
 from simulation.oracle import Books, Judge, Violation
-from simulation.process import SCHEMA, Process
+from simulation.process import Process
+from simulation.rows import Clients, Table
 
 TROUBLED = (5.0, 6.0, 8.0, 10.0, 30.0)
 """Virtual seconds with faults and writes; the same number of either in each, for a long run costs no more."""
@@ -32,9 +30,8 @@ CONVERGED_IN = 120.0
 """Virtual seconds after which, without faults, everything must be equal."""
 MOST_ROUNDS = 20_000
 """Of the scheduler at one moment; some fifty are usual."""
-FAULTS, WRITES = 8, 7
+FAULTS = 8
 """How many a run has, more or less."""
-KEYS = 12
 
 
 @dataclass
@@ -50,7 +47,9 @@ class World:
         self.keyed = rng.random() < 0.6
         self.acceptable = rng.choice([3.0, 6.0, 12.0])
         self.troubled = rng.choice(TROUBLED)
-        self.core = self._process("core", RefreshMode.DISABLED, "memory:t")
+        kind = rng.choices([Clients, Table], [5, 1])[0]
+        self.writer = kind(rng, self.note, self.troubled, keyed=self.keyed)
+        self.core = self._process("core", self.writer.mode, "memory:t")
         self.relay = self._process("relay", self._following, "spice.ai:http://core")
         self.edge = self._process("edge", self._following, "spice.ai:http://relay")
         self.processes = [self.core, self.relay, self.edge]
@@ -58,9 +57,8 @@ class World:
             self._follow(self.relay, self.core),
             self._follow(self.edge, self.relay if rng.random() < 0.7 else self.core),
         ]
-        self.core.work = self._write
-        self._values = iter(range(1, 1_000_000))
-        self._calm = self._done = False
+        self.core.source, self.core.work = self.writer.open, self.writer.beside
+        self._done = False
 
     # --- how it is built ---------------------------------------------------------------------------------------------
 
@@ -75,7 +73,8 @@ class World:
             engine=Engine.PARQUET,
             mode=StorageMode.FILE,
             refresh_mode=mode,
-            acceptable_lag=None if mode is RefreshMode.DISABLED else self.acceptable,
+            refresh_check_interval=self.writer.every,
+            acceptable_lag=self.acceptable if mode is self._following else None,
             **keys,
         )
         access = Access.READ_WRITE if mode is RefreshMode.DISABLED else Access.READ
@@ -105,6 +104,7 @@ class World:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             trio.lowlevel.add_instrument(Standstill(nursery.cancel_scope))
+            nursery.start_soon(self.writer.run)
             for process in self.processes:
                 nursery.start_soon(process.run)
                 if process.judge is not None:
@@ -155,7 +155,7 @@ class World:
         self.note(process.name, "clock off by", process.clock.skew)
 
     def _mend(self) -> None:
-        self._calm = True
+        self.writer.resting = True
         for link in self.links:
             link.mend()
             link.delay = 0.01
@@ -175,6 +175,8 @@ class World:
     def _missing(self) -> str | None:
         """What is not as it should be in the end."""
         wanted = self._contents(self.core)
+        if (missing := self.writer.missing(wanted)) is not None:
+            return missing
         for process in self.processes:
             if process.actor is None or process.actor.status.value.state is not State.READY:
                 return f"{process.name} is {process.actor and process.actor.status.value}"
@@ -185,30 +187,6 @@ class World:
     def _contents(self, process: Process) -> list[tuple[int, int]] | None:
         newest = process.books.newest
         return process.books.epochs[newest.epoch].contents() if newest is not None else None
-
-    # --- the writer --------------------------------------------------------------------------------------------------
-
-    async def _write(self, actor: DatasetActor) -> None:
-        pauses = [0.002, *(self.troubled / WRITES * share for share in (0.5, 1.0, 2.0))]
-        while True:
-            await trio.sleep(self.rng.expovariate(1 / self.rng.choice(pauses)))
-            if self._calm:
-                return
-            with suppress(StoreError, QueryError):
-                written = await actor.write(list(self._changes()))
-                self.note("written", written.end)
-
-    def _changes(self) -> Iterator[Append | Delete]:
-        rng = self.rng
-        if self.keyed and rng.random() < 0.4:
-            keys = rng.sample(range(KEYS), rng.randint(1, 3))
-            yield Delete(pa.record_batch([pa.array(keys, pa.int64())], schema=pa.schema([SCHEMA.field("key")])))
-            if rng.random() < 0.6:
-                return
-        count = rng.randint(1, 4)
-        values = [next(self._values) for _ in range(count)]
-        keys = rng.sample(range(KEYS), count) if self.keyed else values
-        yield Append(pa.record_batch([pa.array(keys), pa.array(values)], schema=SCHEMA))
 
 
 async def _check_lag(judge: Judge) -> None:
