@@ -77,6 +77,19 @@ async def test_a_commit_takes_so_many_rows_and_bytes(world, autojump_clock):
     assert 100_000 in sizes
 
 
+async def test_commits_of_a_backlog_grow_while_they_are_quick_and_shrink_where_they_are_slow(autojump_clock):
+    gather = Gather(lambda: None)
+    arrival = Arrival((Append(rows(*range(8 * 1024))),))
+    taken = []
+    for seconds in (0.1, 0.1, 0.1, 0.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 0.1):
+        with trio.move_on_after(0):
+            while True:
+                await gather.put(arrival, PLACE)
+        taken.append(sum(held.rows for held in gather.take_nowait()) // 1024)
+        await trio.sleep(seconds)
+    assert taken == [128, 256, 512, 512, 512, 256, 128, 64, 32, 16, 16]
+
+
 async def test_a_full_gather_stops_the_receiver_until_something_is_taken(world, autojump_clock):
     world.source.scripts = [copied(end=0)]
     batch = rows(*range(10), v="x" * 100_000)
@@ -119,6 +132,11 @@ def test_neighbours_of_one_kind_and_schema_are_merged():
     assert [type(change) for change in found] == [Append, Delete, Append, Append]
     assert found[0].rows["id"].to_pylist() == [1, 2, 3]
     assert found[1].keys["id"].to_pylist() == [1, 2]
+
+
+def test_large_batches_are_left_as_they_are():
+    small, large = append(1), append(*range(16 * 1024))
+    assert merged([small, small, large, large, small]) == [*merged([small, small]), large, large, small]
 
 
 def test_batches_with_other_dictionaries_are_merged():

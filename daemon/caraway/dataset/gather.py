@@ -14,11 +14,20 @@ from caraway.dataset.pulse import Place
 from caraway.errors import SourceError
 from caraway.model import Append, Arrival, Delete, Truncate
 
-HELD_BYTES = 16 * 1024**2
+HELD_BYTES = 32 * 1024**2
 """What may wait to be stored, but for one arrival that is greater by itself."""
-TAKEN_BYTES = 16 * 1024**2
+TAKEN_BYTES = 32 * 1024**2
 TAKEN_ROWS = 128 * 1024
-"""What goes into one commit, but for an arrival that is greater by itself."""
+"""What goes into one commit at first, but for an arrival that is greater by itself."""
+MOST_ROWS = 512 * 1024
+"""What goes into one at most while more waits, and commits are quick. So many rows the parquet engine makes a part at
+once: that costs it half of what it does by way of the tail, whose bytes the disk has to take as well."""
+QUICK_SECONDS, SLOW_SECONDS = 0.4, 1.0
+"""A commit in less time lets the next be twice as large, one that takes longer half as large: a backlog is stored in
+large pieces, and yet something of it can be seen every second."""
+_LEAST_ROWS = 16 * 1024
+_LARGE_ROWS = 16 * 1024
+"""A batch of so many is left as it is: putting it with others would cost more than it saves an engine."""
 
 _EACH = 256
 """Bytes that an arrival takes up beside its rows."""
@@ -43,6 +52,8 @@ class Gather:
         self._ring = ring
         self._limit = limit
         self._held: deque[Held] = deque()
+        self._rows = TAKEN_ROWS
+        self._left_at: float | None = None  # when some was taken and some was left
         self._closed = False
         self._taken = trio.Event()
 
@@ -73,22 +84,33 @@ class Gather:
         self._ring()
 
     def take_nowait(self) -> list[Held]:
-        """What is here, as far as one commit goes."""
+        """What is here, as far as one commit goes; that the last one is over by now tells how far that is."""
+        now, self._rows = trio.current_time(), self._suited()
         taken: list[Held] = []
         rows = size = 0
-        while self._held:
-            rows, size = rows + self._held[0].rows, size + self._held[0].bytes
-            if taken and (rows > TAKEN_ROWS or size > TAKEN_BYTES):
-                self._ring()
-                break
+        while self._held and not (taken and self._is_enough(rows + self._held[0].rows, size + self._held[0].bytes)):
             taken.append(self._held.popleft())
-            self.bytes -= taken[-1].bytes
+            rows, size = rows + taken[-1].rows, size + taken[-1].bytes
+        self.bytes -= size
+        self._left_at = now if self._held else None
+        if self._held:
+            self._ring()
         self._taken.set()
         return taken
 
+    def _is_enough(self, rows: int, size: int) -> bool:
+        return rows > self._rows or size > TAKEN_BYTES
+
+    def _suited(self) -> int:
+        """The rows of the next commit, by how long the last one took, where that had as many as it might."""
+        seconds = trio.current_time() - self._left_at if self._left_at is not None else QUICK_SECONDS
+        if seconds < QUICK_SECONDS:
+            return min(2 * self._rows, MOST_ROWS)
+        return max(self._rows // 2, _LEAST_ROWS) if seconds > SLOW_SECONDS else self._rows
+
 
 def merged(changes: Sequence[Append | Delete]) -> list[Append | Delete]:
-    """The same changes in order, neighbours of one kind and schema in one batch: an engine's work is by the batch."""
+    """The same changes in order, small neighbours of one kind and schema in one batch: an engine works by the batch."""
     runs: list[list[Append | Delete]] = []
     for change in changes:
         if runs and _alike(runs[-1][0], change):
@@ -104,7 +126,8 @@ def rows_of(change: Append | Delete) -> pa.RecordBatch:
 
 
 def _alike(one: Append | Delete, other: Append | Delete) -> bool:
-    return type(one) is type(other) and bool(rows_of(one).schema.equals(rows_of(other).schema))
+    large = max(rows_of(one).num_rows, rows_of(other).num_rows) >= _LARGE_ROWS
+    return type(one) is type(other) and not large and bool(rows_of(one).schema.equals(rows_of(other).schema))
 
 
 def _one(run: Sequence[Append | Delete]) -> Append | Delete:

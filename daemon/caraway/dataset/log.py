@@ -15,7 +15,7 @@ from caraway.latest import Latest
 from caraway.model import Change, Cursor, Head, LogEntry, Snapshot, TableSpec
 from caraway.ports import Accelerator, Staging
 
-NEAR = 256 * 1024
+NEAR = 512 * 1024
 """Offsets from the end within which followers share what they read; whoever is further behind reads for himself."""
 
 
