@@ -11,7 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caraway.config.model import Access, RefreshMode, StorageMode
+from caraway.config.model import Access, FromUri, RefreshMode, StorageMode
 from caraway.core.checkpoint import Checkpoint, decode, encode
 from caraway.core.predicate import Compare, Literal
 from caraway.dataset import writing
@@ -463,3 +463,48 @@ async def test_where_the_store_does_not_open_writes_fail_until_it_does(tmp_path,
         await actor.status.wait_until(lambda status: status.ready)
         await actor.write(added(2))
     assert world.disk.state.table["id"].to_pylist() == [2]
+
+
+WORDY = [pa.field("id", pa.int64()), pa.field("word", pa.string())]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "parquet"])
+async def test_columns_declared_since_are_taken_up(tmp_path, engine):
+    world = written_to(tmp_path, mode=StorageMode.FILE).keys(from_=FromUri("memory", "t", "memory:t"))
+    world.engine = engine
+    async with world.run() as actor:
+        await actor.write(added(1))
+        epoch = actor.status.value.snapshot.epoch
+    world.source = FakeSource(pa.schema([*WORDY, ("price", pa.float64())]).empty_table())
+    async with world.run() as actor:
+        row = pa.record_batch({"id": pa.array([2], pa.int64()), "word": ["w"], "price": [2.5]})
+        written = await actor.write([Append(row)])
+        assert written.end == Position(epoch, 2)
+        assert [(row["id"], row["price"]) for row in await world.rows()] == [(1, None), (2, 2.5)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "what"),
+    [
+        (WORDY[:1], "column 'word' is gone"),
+        ([WORDY[0], pa.field("word", pa.int64())], "column 'word' was string, is int64"),
+        ([*WORDY, pa.field("price", pa.float64(), nullable=False)], "new column 'price' must not be null"),
+    ],
+)
+async def test_other_columns_than_those_stored_are_an_error_and_the_rows_are_served(tmp_path, declared, what):
+    world = written_to(tmp_path, mode=StorageMode.FILE).keys(from_=FromUri("memory", "t", "memory:t"))
+    world.engine = "sqlite"
+    async with world.run() as actor:
+        await actor.write(added(1))
+    world.source = FakeSource(pa.schema(declared).empty_table())
+    async with world.run() as actor:
+        status = await actor.status.wait_until(lambda status: status.problem is not None)
+        assert (status.state, status.ready) == (State.ERROR, True)
+        assert status.problem.message == (
+            f"The columns of dataset t are declared otherwise than they are stored: {what}. "
+            "Nothing can be written to it."
+        )
+        assert "file_update" in status.problem.remedy
+        with pytest.raises(QueryError, match="takes no writes yet; its status tells why"):
+            await actor.write(added(2))
+        assert await world.rows() == [{"id": 1, "word": "w"}]

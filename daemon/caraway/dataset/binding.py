@@ -13,6 +13,7 @@ from caraway.dataset.answer import source_snapshot
 from caraway.dataset.fitting import (
     check_retention,
     follows_schema,
+    grows,
     must_reopen,
     partition_axis,
     projected,
@@ -148,7 +149,7 @@ class Binding:
 
     async def _fit_store(self, open_store: OpenStore, found: pa.Schema, refresh_sql: RefreshSql | None) -> None:
         if self.store is not None and self._must_reopen(self.store, found, refresh_sql):
-            found = widened(self.store.spec.schema, found) if self._config.follows else found
+            found = widened(self.store.spec.schema, found) if grows(self._config) else found
             await self._close()
         if self.store is None:
             try:

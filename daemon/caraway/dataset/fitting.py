@@ -92,8 +92,8 @@ def must_reopen(stored: pa.Schema, found: pa.Schema, config: Dataset, *, asked: 
     differences = _differences(stored, found)
     if not differences:
         return False
-    if config.follows and not asked:
-        return _stream_reopens(stored, found, config)
+    if grows(config) and not asked:
+        return _log_reopens(stored, found, config)
     policy = config.on_schema_change
     if asked or storage_mode(config) is StorageMode.FILE_UPDATE or policy is OnSchemaChange.SYNC_ALL_COLUMNS:
         return True
@@ -105,8 +105,13 @@ def must_reopen(stored: pa.Schema, found: pa.Schema, config: Dataset, *, asked: 
     return policy is OnSchemaChange.APPEND_NEW_COLUMNS and len(found) > len(stored)
 
 
-def _stream_reopens(stored: pa.Schema, found: pa.Schema, config: Dataset) -> bool:
-    """A stream takes up columns that its old rows have nothing of; nothing else goes on from where it is."""
+def grows(config: Dataset) -> bool:
+    """Whether rows are added to what is stored and nothing loads it anew: a stream, or what is written to."""
+    return config.follows or config.from_.connector == "memory"
+
+
+def _log_reopens(stored: pa.Schema, found: pa.Schema, config: Dataset) -> bool:
+    """A log takes up columns that its old rows have nothing of; nothing else goes on from where it is."""
     policy = config.on_schema_change
     if storage_mode(config) is StorageMode.FILE_UPDATE or policy is OnSchemaChange.SYNC_ALL_COLUMNS:
         return True
@@ -118,7 +123,9 @@ def _stream_reopens(stored: pa.Schema, found: pa.Schema, config: Dataset) -> boo
     new = [field for field in found if field.name not in stored.names]
     refused += [f"new column {field.name!r} must not be null" for field in new if not field.nullable]
     if refused:
-        raise _changed(config.name, refused, "The stream can't go on.")
+        raise (
+            _changed(config.name, refused, "The stream can't go on.") if config.follows else _declared(config, refused)
+        )
     return bool(new) or any(new.nullable and not old.nullable for old, new in both)
 
 
@@ -140,6 +147,16 @@ def _changed(dataset: str, changes: Iterable[str], consequence: str) -> SourceEr
         f"The source's schema of dataset {dataset} has changed: {'; '.join(changes)}. {consequence}",
         remedy="Bring the columns back, select others with refresh_sql, or set acceleration.mode to file_update to "
         "load the table anew. The rows loaded before are still served.",
+        transient=False,
+    )
+
+
+def _declared(config: Dataset, changes: Iterable[str]) -> SourceError:
+    return SourceError(
+        f"The columns of dataset {config.name} are declared otherwise than they are stored: {'; '.join(changes)}. "
+        "Nothing can be written to it.",
+        remedy="Declare the columns that are stored; new ones are taken up where they may be null. Or set "
+        "acceleration.mode to file_update, and the table is emptied where it can't be changed. Its rows are served.",
         transient=False,
     )
 

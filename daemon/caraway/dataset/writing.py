@@ -89,7 +89,9 @@ class WriteQueue:
 
     def _admit(self, write: _Write) -> None:
         if not self._open:
-            raise QueryError(f"Dataset {self._dataset} does not take writes yet. Try again.", QueryFailure.NOT_READY)
+            raise QueryError(
+                f"Dataset {self._dataset} takes no writes yet; its status tells why. Try again.", QueryFailure.NOT_READY
+            )
         if self._waiting and (len(self._waiting) >= MAX_WAITING or self._bytes + write.size > MAX_WAITING_BYTES):
             message = (
                 f"Too many writes wait for dataset {self._dataset}: {len(self._waiting)} of {self._bytes:,} bytes."

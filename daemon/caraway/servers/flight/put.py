@@ -226,7 +226,7 @@ def wants_ack(app_metadata: bytes) -> bool:
 def _spec_of(handle: DatasetHandle) -> TableSpec:
     log = handle.log.value
     if log is None:
-        message = f"Dataset {handle.config.name} does not take writes yet. Try again."
+        message = f"Dataset {handle.config.name} takes no writes yet; its status tells why. Try again."
         raise QueryError(message, QueryFailure.NOT_READY)
     return log.spec
 
