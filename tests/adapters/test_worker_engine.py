@@ -8,11 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from caraway.core.predicate import And, Compare, In, Like, Literal, Not, Or
 from caraway.errors import QueryError, QueryFailure
-from caraway.model import ScanRequest, ViewInfo
+from caraway.model import ParquetFiles, ScanRequest, ViewInfo
 from caraway.query.settings import WorkerSettings
 from caraway.query.worker.engine import IDLE, Engine, Running, is_still
 from caraway.query.worker.failures import is_fatal, query_error
@@ -446,3 +447,25 @@ def test_concurrent_sessions_share_one_catalog(worker):
     with pytest.raises(QueryError, match="not found"):
         first.table_schema("nope")
     assert first.table_schema("spice.public.orders") == second.table_schema("orders")
+
+
+@pytest.mark.parametrize(("old", "new"), [({"parts": 2}, {"parts": 2}), ({"tail": 4}, {"tail": 4}), ({}, {"tail": 2})])
+def test_files_that_were_written_before_a_column_was_added_have_null_there(tmp_path, old, new):
+    before = parquet_files(tmp_path, pa.table({"id": [1, 2, 3, 4]}), **old, name="before")
+    after = parquet_files(tmp_path, pa.table({"id": [5, 6, 7, 8], "w": [5.5, 6.5, None, 8.5]}), **new, name="after")
+    kept = ParquetFiles(_filled(before.parts) + _filled(after.parts), before.tails + after.tails)
+    tables = FileTables()
+    tables.add("grown", pa.schema([("id", pa.int64()), ("w", pa.float64())]), kept)
+    worker = Worker(tables, tmp_path)
+    found = worker.rows("select id, w from grown order by id")
+    assert [row.get("w") for row in found] == [None, None, None, None, 5.5, 6.5, None, 8.5]
+    assert worker.rows("select id from grown where w > 6 order by id") == [{"id": 6}, {"id": 8}]
+    assert worker.rows("select id from grown where w is null and id > 2 order by id") == [
+        {"id": 3},
+        {"id": 4},
+        {"id": 7},
+    ]
+
+
+def _filled(parts):
+    return tuple(path for path in parts if pq.read_metadata(path).num_rows)

@@ -4,8 +4,9 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,16 +101,14 @@ class Tables:
         pieces: list[DataFrame] = []
         match data:
             case ArrowFiles(paths):
-                batches = [batch for path in paths for batch in mapped(path)]
-                if batches:
-                    pieces.append(self._frame(memory_table(batches[0].schema, spread(batches, self._partitions))))
+                alike = _alike(batch for path in paths for batch in mapped(path))
+                pieces += [self._memory(spread(batches, self._partitions)) for batches in alike]
             case ParquetFiles(parts, tails):
                 if parts:
                     links = Links(parts, self._directory)
-                    pieces.append(self._frame(parquet_table(links.path, parts[0])))
-                batches = [batch for tail in tails for batch in tail_batches(tail)]
-                if batches:
-                    pieces.append(self._frame(memory_table(batches[0].schema, [batches])))
+                    pieces.append(self._frame(parquet_table(links.path, parts[-1])))
+                alike = _alike(batch for tail in tails for batch in tail_batches(tail))
+                pieces += [self._memory([batches]) for batches in alike]
         frame = self._union(pieces, data.hidden, schema)
         return Opened(frame.into_view(), data, schema, links)
 
@@ -129,6 +128,9 @@ class Tables:
             return None
         named = [batch.rename_columns(["hidden"]) for batch in batches]
         return self._frame(memory_table(named[0].schema, [named]))
+
+    def _memory(self, partitions: list[list[pa.RecordBatch]]) -> DataFrame:
+        return self._frame(memory_table(partitions[0][0].schema, partitions))
 
     def _frame(self, table: Table) -> DataFrame:
         return self._context.read_table(table)
@@ -153,6 +155,12 @@ def project(rows: DataFrame, schema: pa.Schema) -> DataFrame:
     return rows.select(*columns)
 
 
+def _alike(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Runs of batches that have the same columns: files stay as they are when the table gets another one."""
+    for _, run in groupby(batches, key=lambda batch: batch.schema):
+        yield list(run)
+
+
 def _quoted(name: str) -> Expr:
     escaped = name.replace('"', '""')
     return col(f'"{escaped}"')
@@ -167,7 +175,10 @@ def memory_table(schema: pa.Schema, partitions: list[list[pa.RecordBatch]]) -> T
 
 
 def parquet_table(folder: Path, sample: Path) -> Table:
-    """A table over all Parquet files of a folder that have the schema of `sample`."""
+    """A table over all Parquet files of a folder; `sample` is the newest one, which has each column that has values.
+
+    Rows of a file that was written before a column was added have null there.
+    """
     import pyarrow.parquet as pq
 
     context = SessionContext()
