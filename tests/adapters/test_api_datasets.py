@@ -56,6 +56,7 @@ async def test_list() -> None:
     with_status = orjson.loads((await ask(app, "GET", "/v1/datasets?status=true")).body)
     assert [row["status"] for row in with_status] == ["Error", "Initializing", "Initializing"]
     assert [row.get("error_message") for row in with_status] == ["core is away", None, None]
+    assert [row.get("remedy") for row in with_status] == ["start it", None, None]
     some = orjson.loads((await ask(app, "GET", "/v1/datasets?source=s3")).body)
     assert [row["name"] for row in some] == ["plain"]
 

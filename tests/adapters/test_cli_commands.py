@@ -103,7 +103,7 @@ def test_datasets(server, caraway):
         {"from": "file:b", "name": "b", "replication_enabled": False, "acceleration_enabled": False, "status": "Error",
          "lag": None, "behind": None, "error_message": "gone\x1b[2J"},
         {"from": "spice.ai/c", "name": "c", "replication_enabled": False, "acceleration_enabled": True,
-         "status": "Error", "lag": 75.2, "behind": 12345, "error_message": "late"},
+         "status": "Error", "lag": 75.2, "behind": 12345, "error_message": "Late.", "remedy": "Wait."},
     ]  # fmt: skip
     server.routes["GET /v1/datasets"] = 200, listed
     code, out, _ = caraway("datasets")
@@ -112,7 +112,7 @@ def test_datasets(server, caraway):
         ["NAME", "FROM", "REPLICATION", "ACCELERATION", "STATUS", "LAG", "BEHIND", "ERROR"],
         ["a", "file:a", "false", "true", "Ready", "0.4s"],
         ["b", "file:b", "false", "false", "Error", "gone\\x1b[2J"],
-        ["c", "spice.ai/c", "false", "true", "Error", "1m15s", "12,345", "late"],
+        ["c", "spice.ai/c", "false", "true", "Error", "1m15s", "12,345", "Late.", "Wait."],
     ]
     assert server.asked[0].path == "/v1/datasets?status=true"
     assert json.loads(caraway("datasets", "--json")[1]) == listed

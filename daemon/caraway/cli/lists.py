@@ -53,13 +53,15 @@ def _list(options: argparse.Namespace, path: str, columns: dict[str, str], **par
 
 
 def _readable(rows: Iterable[Mapping[str, object]]) -> Iterable[Mapping[str, object]]:
-    """Rows with seconds and offsets as people write them."""
+    """Rows with seconds and offsets as people write them, and errors with what to do about them."""
     from caraway.core.symptom import spoken
 
     for row in rows:
         lag, behind = row.get("lag"), row.get("behind")
+        error = [str(row[key]) for key in ("error_message", "remedy") if row.get(key)]
         yield {
             **row,
             "lag": spoken(lag) if isinstance(lag, int | float) else None,
             "behind": f"{behind:,}" if isinstance(behind, int) else None,
+            "error_message": " ".join(error) or None,
         }

@@ -18,12 +18,15 @@ from caraway.config.model import (
 )
 from caraway.config.rules import VIEW
 from caraway.config.section import Section
+from caraway.core.endpoint import parse_endpoint
 from caraway.core.names import parse_dataset_name
+from caraway.errors import ConfigError
 from caraway.model import TimeColumn, TimeFormat
 
 _TIME_FORMATS = {form.value: form for form in TimeFormat} | {"iso8601": TimeFormat.ISO8601}
 _ACCESS = {access.value: access for access in Access}
 _OUT_OF_SCOPE = ("embeddings", "vectors", "full_text_search", "drasi")
+_ENDPOINTS = ("spiceai_endpoint", "spiceai_flight_endpoint")
 _LATER = ("has_metadata_table", "check_availability", "metrics")
 
 
@@ -174,6 +177,8 @@ def _effective(acceleration: Acceleration | None, connector: str) -> Acceleratio
 def _check(section: Section, dataset: Dataset, acceleration: Acceleration | None) -> None:
     if dataset.from_.connector == LOCALPOD:
         _check_parent(section, dataset)
+    if dataset.from_.connector == "spice.ai":
+        _check_upstream(section, dataset)
     if dataset.from_.connector == "memory":
         _check_memory(section, dataset, acceleration)
     if dataset.from_.connector in STREAMS_ONLY:
@@ -183,6 +188,19 @@ def _check(section: Section, dataset: Dataset, acceleration: Acceleration | None
         section.warn("check_availability_interval", f"this has no effect {where}")
     if dataset.access is Access.READ_WRITE and dataset.from_.connector != "memory":
         section.problem("access", f"the {dataset.from_.connector} connector is read-only; only memory: is written to")
+
+
+def _check_upstream(section: Section, dataset: Dataset) -> None:
+    """Warn of a URL that the connector will refuse; one with a reference to a secret is not complete yet."""
+    for place, key, url in (
+        (section, "from", dataset.from_.path),
+        *((section.section("params"), key, dataset.params.get(key, "")) for key in _ENDPOINTS),
+    ):
+        if "://" in url and "${" not in url:
+            try:
+                parse_endpoint(url, key)
+            except ConfigError as error:
+                place.warn(key, f"the dataset will be in Error: {error.problems[0].message}")
 
 
 def _check_parent(section: Section, dataset: Dataset) -> None:

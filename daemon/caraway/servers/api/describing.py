@@ -12,7 +12,7 @@ def is_accelerated(handle: DatasetHandle) -> bool:
 
 
 def listed(handle: DatasetHandle, at: datetime, *, with_status: bool) -> dict[str, object]:
-    """A line of `GET /v1/datasets`; `lag` and `behind` are ours."""
+    """A line of `GET /v1/datasets`; `lag`, `behind` and `remedy` are ours."""
     config = handle.config
     row: dict[str, object] = {
         "from": config.from_.text,
@@ -26,7 +26,7 @@ def listed(handle: DatasetHandle, at: datetime, *, with_status: bool) -> dict[st
         if status.stream is not None:
             row["behind"] = status.stream.behind
         if status.state is State.ERROR and status.problem is not None:
-            row["error_message"] = status.problem.message
+            row |= {"error_message": status.problem.message, "remedy": status.problem.remedy or None}
     return row
 
 
