@@ -71,6 +71,8 @@ async def test_paths_and_methods_that_are_not_there() -> None:
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
     wrong = await ask(app, "DELETE", "/v1/datasets")
     assert (wrong.status, set(wrong.headers["allow"].split(", "))) == (405, {"GET", "HEAD"})
+    wrong = await ask(app, "PUT", "/v1/datasets/orders/rows")
+    assert (wrong.status, set(wrong.headers["allow"].split(", "))) == (405, {"POST", "DELETE"})
     assert (await ask(app, "HEAD", "/health")).status == 200
 
 

@@ -95,10 +95,9 @@ def _router(services: Services, bodies: Bodies) -> Router:
         [
             _read("/v1/datasets", datasets.list),
             _read(dataset, datasets.detail),
-            _write(f"{dataset}/acceleration/refresh", "POST", datasets.refresh),
-            _write(f"{dataset}/acceleration", "PATCH", datasets.patch),
-            _write(f"{dataset}/rows", "POST", rows.insert),
-            _write(f"{dataset}/rows", "DELETE", rows.delete),
+            _write(f"{dataset}/acceleration/refresh", POST=datasets.refresh),
+            _write(f"{dataset}/acceleration", PATCH=datasets.patch),
+            _write(f"{dataset}/rows", POST=rows.insert, DELETE=rows.delete),
             _read("/v1/status", StatusRoute(services)),
             _read("/v1/spicepods", pods.pods),
             _read("/v1/catalogs", pods.catalogs),
@@ -112,16 +111,16 @@ def _read(template: str, handler: Handler) -> Route:
     return Route(template, _templated(template, handler), methods=["GET"])
 
 
-def _write(template: str, method: str, handler: Handler) -> Route:
-    """A route that changes something, for which a read-only key won't do."""
+def _write(template: str, **handlers: Handler) -> Route:
+    """A route that changes something, by method, for which a read-only key won't do."""
 
     async def guarded(request: Request) -> Reply:
         principal: Principal = request.scope[PRINCIPAL]
         if not principal.write:
             raise ReplyError(message(403, "API key does not allow write access"))
-        return await handler(request)
+        return await handlers[request.method](request)
 
-    return Route(template, _templated(template, guarded), methods=[method])
+    return Route(template, _templated(template, guarded), methods=list(handlers))
 
 
 def _templated(template: str, handler: Handler) -> Handler:
