@@ -199,7 +199,7 @@ class Daemon:
         from caraway.connectors.localpod import open_localpod_source
 
         parent = self.datasets[parse_dataset_name(config.from_.path)]  # the loader has seen that it is there
-        return await open_localpod_source(config, parent.log)
+        return await open_localpod_source(config, parent.log, self._emit)
 
     def _store(self, config: Dataset) -> OpenStore | None:
         acceleration = config.acceleration

@@ -167,6 +167,18 @@ class StreamConnected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LocalpodSynchronized(Event):
+    """A dataset follows another one of this daemon; in the words of the Spice runtime (reference/spicepod.md 6.11)."""
+
+    target: ClassVar[str] = "caraway.dataset"
+    dataset: str
+    parent: str
+
+    def __str__(self) -> str:
+        return f"Localpod dataset {self.dataset} synchronizing refreshes with parent table {self.parent}"
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSnapshotFinished(Event):
     """A complete copy is served; `bytes` of Arrow memory."""
 

@@ -138,11 +138,13 @@ async def test_a_read_may_be_cancelled():
 @pytest.mark.parametrize("mode", [RefreshMode.CHANGES, RefreshMode.FULL])
 async def test_a_follower_waits_for_a_parent_that_opens(mode, autojump_clock):
     child, log = replace(CHILD, acceleration=Acceleration(refresh_mode=mode)), Latest(None)
-    began = trio.current_time()
+    began, events = trio.current_time(), []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_publish_after, 1.0, log)
-        source = await open_localpod_source(child, log)
+        source = await open_localpod_source(child, log, events.append)
     assert trio.current_time() - began == 1.0
+    (event,) = events
+    assert str(event) == "Localpod dataset child synchronizing refreshes with parent table parent"
     assert await source.schema() == SCHEMA
 
 
@@ -151,8 +153,9 @@ async def test_for_a_parent_that_never_opens_it_waits_a_moment_and_with_a_permit
     every, waits, autojump_clock
 ):
     child = replace(CHILD, acceleration=Acceleration(refresh_check_interval=every))
-    began = trio.current_time()
-    source = await open_localpod_source(child, Latest(None))
+    began, events = trio.current_time(), []
+    source = await open_localpod_source(child, Latest(None), events.append)
+    assert events == []
     assert trio.current_time() - began == waits
     with pytest.raises(SourceError, match="its parent parent has not found its schema yet"):
         await source.schema()

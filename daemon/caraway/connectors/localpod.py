@@ -13,10 +13,11 @@ from caraway.connectors.draw import needed_columns
 from caraway.core import position
 from caraway.core.stream_words import heartbeat_within
 from caraway.errors import SourceError, StoreError
+from caraway.events import LocalpodSynchronized
 from caraway.kernels import filter_batch
 from caraway.latest import Latest
 from caraway.model import Append, Arrival, Cursor, LogEntry, ReadRequest, Snapshot
-from caraway.ports import Log
+from caraway.ports import Emit, Log
 
 HEARTBEAT = 1.0
 """Seconds; no network is between the two, so this is only how fine the lag is told."""
@@ -116,13 +117,15 @@ class LocalpodSource:
         return f"LocalpodSource({self._dataset!r} of {self._parent!r})"
 
 
-async def open_localpod_source(dataset: Dataset, log: Latest[Log | None]) -> LocalpodSource:
+async def open_localpod_source(dataset: Dataset, log: Latest[Log | None], emit: Emit) -> LocalpodSource:
     """The source of a `localpod:` dataset over the log of the dataset that it names.
 
     A stream waits a moment for a parent that is opening, which is no failure; it holds no permit meanwhile.
     """
     with trio.move_on_after(_OPENING if dataset.follows else 0.0):
         await log.wait_until(lambda opened: opened is not None)
+        if dataset.follows:
+            emit(LocalpodSynchronized(dataset.name, dataset.from_.path))
     window = dataset.acceleration.acceptable_lag if dataset.acceleration is not None else None
     heartbeat = heartbeat_within(window, HEARTBEAT)
     return LocalpodSource(log, parent=dataset.from_.path, dataset=dataset.name, heartbeat=heartbeat)
