@@ -15,7 +15,8 @@ import trio
 
 from caraway.accelerators.parquet.wal import Piece
 
-SECTOR = 512
+HOLES = (16, 512)
+"""Bytes that a disk loses at a place, though it kept what came later."""
 
 
 @dataclass
@@ -59,9 +60,9 @@ class Disk:
         loose = len(file.data) - file.synced
         end = file.synced + self._rng.choice([0, loose, self._rng.randint(0, loose)])
         kept = file.data[:end] + bytes(self._rng.choice([0, 0, loose]))
-        if loose and self._rng.random() < 0.3:  # sectors are written in any order
+        if loose and self._rng.random() < 0.5:  # sectors are written in any order
             first = self._rng.randrange(file.synced, len(file.data))
-            last = min(first + SECTOR, len(kept))
+            last = min(first + self._rng.choice(HOLES), len(kept))
             kept[first:last] = bytes(max(0, last - first))
         return bytes(kept)
 

@@ -49,6 +49,8 @@ class Process:
         """Runs beside the actor."""
         self.crash_after: int | None = None
         """How many operations on the disk are left to it; None: any number."""
+        self.crash_again = False
+        """Whether the power goes soon after the next crash as well."""
         self.down_for = 1.0
         self.silently = False
         self.lose_power = False
@@ -77,10 +79,8 @@ class Process:
         """End it here and now."""
         if self._mount.dead.is_set():
             return
-        self._note(
-            self.name, "crashes", "without power" if self.lose_power else "", "silently" if self.silently else ""
-        )
-        self.crash_after = None
+        power, silently = "without power" if self.lose_power else "", "silently" if self.silently else ""
+        self._note(self.name, "crashes", power, silently)
         self._mount.dead.set()
         if self.judge is not None:
             self.judge.silenced()
@@ -88,6 +88,8 @@ class Process:
             self.disk.crash()
         self.host.die(silently=self.silently)
         self._life.cancel()
+        self.crash_after = self._rng.randrange(8) if self.crash_again else None
+        self.lose_power, self.crash_again = self.lose_power or self.crash_again, False
 
     async def _live(self) -> None:
         self._mount, self._life = Mount(self.disk, self._step, self._rng), trio.CancelScope()

@@ -121,7 +121,7 @@ class World:
     async def _break_things(self) -> None:
         while True:
             await trio.sleep(self.rng.expovariate(FAULTS / self.troubled))
-            fault = self.rng.choices([self._crash, self._disturb, self._hurt_disk, self._step_clock], [4, 4, 2, 1])[0]
+            fault = self.rng.choices([self._crash, self._disturb, self._hurt_disk, self._step_clock], [6, 4, 2, 1])[0]
             fault()
 
     def _crash(self) -> None:
@@ -129,7 +129,8 @@ class World:
         process.down_for = self.rng.choice([0.0, 0.3, 2.0, 6.0])
         process.silently = self.rng.random() < 0.3
         process.lose_power = process.silently or self.rng.random() < 0.5
-        process.crash_after = self.rng.randrange(12)
+        process.crash_after = self.rng.randrange(8)
+        process.crash_again = self.rng.random() < 0.3
         process.wipe = self.rng.random() < 0.08
         self.note(process.name, "to crash after", process.crash_after)
 
@@ -160,7 +161,7 @@ class World:
             link.mend()
             link.delay = 0.01
         for process in self.processes:
-            process.crash_after = None
+            process.crash_after, process.crash_again = None, False
             process.disk.full, process.disk.slow = False, 0.0
         self.note("all is mended")
 
