@@ -411,6 +411,53 @@ async def test_a_step_that_is_greater_than_what_is_kept_is_told_all_the_same():
     assert (step[-1].end, shared._bytes) == (6, 0)
 
 
+async def test_whoever_follows_is_told_of_commits_without_a_read_of_the_store():
+    store = Counting(SPEC)
+    log = LoggedStore(store)
+    epoch = (await log.commit([Append(rows(1))], None)).epoch
+    await log.commit([Append(rows(2))], None)
+    assert await told(log, epoch, 1) == [([2], 2)]  # nobody followed before
+    store.tails.clear()
+    await log.commit([Append(rows(3, 4))], None)
+    await log.commit([Append(rows(5).select(["word", "id"]))], None)
+    assert await told(log, epoch, 2) == [([3, 4], 4), ([5], 5)]
+    assert not store.tails
+
+
+async def test_commits_that_hold_other_than_new_rows_are_read():
+    store = Counting(SPEC)
+    log = LoggedStore(store)
+    epoch = (await log.commit([Append(rows(1))], None)).epoch
+    await log.commit([Append(rows(2))], None)
+    await told(log, epoch, 1)
+    for changes, expected in (
+        ([Append(rows(2, 3))], [([2, 3], 4)]),  # one of them instead of another
+        ([Append(rows(4)), Append(rows(5))], [([4, 5], 6)]),
+        ([Delete(keys(1)), Append(rows(6))], [({"gone": [1]}, 6), ([6], 8)]),
+        ([Append(rows())], []),
+        ([], []),
+    ):
+        store.tails.clear()
+        at = log.head.value.snapshot.end_offset
+        await log.commit(changes, None)
+        assert await told(log, epoch, at) == expected
+        assert store.tails == Counter([at] if expected else [])
+
+
+async def test_of_commits_that_nobody_asks_for_few_and_small_ones_are_kept():
+    log = LoggedStore(Counting(SPEC))
+    epoch = (await log.commit([Append(rows(0))], None)).epoch
+    await log.commit([Append(rows(1))], None)
+    assert log._recent._bytes == 0
+    await told(log, epoch, 1)
+    await log.commit([Append(rows(2, word="x" * recent.ADDED_BYTES))], None)
+    before = len(log._recent._steps)
+    for number in range(3, 2 * recent.ADDED):
+        await log.commit([Append(rows(number))], None)
+    assert len(log._recent._steps) - before == recent.ADDED
+    assert (await told(log, epoch, 3))[-1][1] == 2 * recent.ADDED
+
+
 async def test_small_commits_are_told_together():
     log = LoggedStore(FakeAccelerator(SPEC))
     first = await log.commit([Append(rows(0))], None)

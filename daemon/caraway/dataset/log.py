@@ -11,8 +11,9 @@ from caraway.core.predicate import Predicate
 from caraway.dataset.deletions import MAX_COMMITS, Deletion, Deletions, deletion_of
 from caraway.dataset.recent import Recent
 from caraway.dataset.steps import Step, steps
+from caraway.kernels import conform
 from caraway.latest import Latest
-from caraway.model import Change, Cursor, Head, LogEntry, Snapshot, TableSpec
+from caraway.model import Append, Change, Cursor, Head, LogEntry, Snapshot, TableSpec
 from caraway.ports import Accelerator, Staging
 
 NEAR = 512 * 1024
@@ -53,10 +54,14 @@ class LoggedStore:
         before = self.snapshot.value
         deletion = deletion_of(changes, before.end_offset if before is not None else 0, self.spec)
         newest = self._deletions.newest if deletion is None else deletion.position + 1
+        after = None
         try:
-            return await self._store.commit(changes, with_deleted_to(cursor, newest))
+            after = await self._store.commit(changes, with_deleted_to(cursor, newest))
+            return after
         finally:
             self._publish(deletion)
+            if before is not None and after is not None:
+                self._remember(changes, before, after)
 
     @asynccontextmanager
     async def stage(self, *, replace: bool) -> AsyncIterator["_Staging"]:
@@ -90,6 +95,14 @@ class LoggedStore:
         if deletion is not None and snapshot.end_offset > deletion.position:
             self._deletions.add(deletion)
         self._head.publish(Head(snapshot))
+
+    def _remember(self, changes: Sequence[Change], before: Snapshot, after: Snapshot) -> None:
+        """Spare those who follow to read the store for rows that all came as they were, none instead of another."""
+        match changes:
+            case [Append(rows)] if before.epoch == after.epoch and after.rows - before.rows == rows.num_rows > 0:
+                self._recent.add(before.end_offset, LogEntry(Append(conform(rows, self.spec.schema)), after.end_offset))
+            case _:
+                pass
 
     def _not_kept(self, snapshot: Snapshot | None) -> Deletions:
         """Deletes do not outlive a process; where it can't be told when the newest was, it was just now."""

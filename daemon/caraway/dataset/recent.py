@@ -16,6 +16,10 @@ from caraway.model import Append, LogEntry
 MAX_BYTES = 8 * 1024**2
 STRETCH_BYTES = 4 * 1024**2
 """What is read at a time, but for the batch that goes beyond it."""
+ADDED_BYTES = 1024**2
+"""The greatest commit that is kept as it is made."""
+ADDED = 64
+"""How many commits are kept for those who follow before one of them asks again."""
 
 Read: TypeAlias = Callable[[int], AbstractAsyncContextManager[AsyncIterator[Step] | None]]
 """The steps from an offset on; None where they are not retained."""
@@ -40,10 +44,19 @@ class Recent:
         self._steps: OrderedDict[int, Step] = OrderedDict()
         self._bytes = 0
         self._flights: dict[int, _Flight] = {}
+        self._room = 0
+        """How many more commits to keep as they are made."""
+
+    def add(self, offset: int, entry: LogEntry) -> None:
+        """Keep a commit that was made just now, if somebody follows."""
+        if self._room and _batch(entry).nbytes <= ADDED_BYTES:
+            self._room -= 1
+            self._keep(offset, _copied((entry,)))
 
     async def step(self, offset: int) -> Step | None:
         """The step that begins at an offset before the end of the log; None where that is not retained."""
         await trio.lowlevel.checkpoint()
+        self._room = ADDED
         while (found := self._steps.get(offset)) is None:
             flight = self._flights.get(offset)
             if flight is None:
