@@ -93,3 +93,17 @@ def test_a_refused_key_is_tried_again_later():
 
 def test_braces_in_a_foreign_message_are_only_text():
     assert "{said}" in explain(Failure("INTERNAL", "{said} {0}"), "http://up:1", "x").message
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("The table is\n  gone.", "The table is gone"),
+        (". Detail: Python exception: Traceback (most recent call last):\n  File x\nNotImplementedError", "INTERNAL"),
+        ("No. Detail: Python exception: Traceback (most recent call last):\n  File x", "No"),
+        ("", "INTERNAL"),
+    ],
+)
+def test_a_peers_words_are_one_line_without_its_traceback(message, said):
+    error = explain(Failure("INTERNAL", message), "http://core:50051", "run the query")
+    assert error.message == f"http://core:50051 could not run the query: {said}."

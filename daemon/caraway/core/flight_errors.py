@@ -147,7 +147,7 @@ def silent(endpoint: str, action: str, seconds: float) -> SourceError:
 
 
 def _worded(meaning: _Meaning, failure: Failure, endpoint: str, action: str) -> SourceError:
-    said = failure.message.strip().rstrip(".")[:1000] or failure.status
+    said = _told(failure.message) or failure.status
     return SourceError(
         meaning.what.format(endpoint=endpoint, action=action, said=said),
         remedy=meaning.remedy,
@@ -155,6 +155,12 @@ def _worded(meaning: _Meaning, failure: Failure, endpoint: str, action: str) -> 
         retry_after=meaning.retry_after,
         code=meaning.code,
     )
+
+
+def _told(message: str) -> str:
+    """A peer's words on one line, without the traceback that servers of pyarrow add to theirs."""
+    words = message.partition("Detail: Python exception: Traceback")[0].split()
+    return " ".join(words).strip(". ")[:1000]
 
 
 def _meaning(failure: Failure) -> _Meaning:
