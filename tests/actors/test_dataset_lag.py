@@ -292,6 +292,13 @@ async def test_what_a_start_makes_good_at_once_is_in_the_status_alone(caught_up,
     assert judged.events == events
 
 
+async def test_what_was_current_and_falls_behind_is_logged_from_the_start_on(world, autojump_clock):
+    judged = Judged(world, Clocked(0.0), stream(acceptable_lag=2.0))
+    async with judged.run():
+        await trio.sleep(3)
+    assert judged.events == [(2, DatasetFellBehind)]
+
+
 async def test_asking_is_exact_between_two_looks(world, autojump_clock):
     evidence = Clocked(0.0)
     judged = Judged(world, evidence, stream(acceptable_lag=5.0))

@@ -22,7 +22,7 @@ STREAM_WINDOW = 60.0
 LOOK_EVERY = 1.0
 """Seconds between two looks at a copy that is behind."""
 STARTING = 5.0
-"""Seconds after the start in which the log does not tell of a copy that was left behind: it is about to catch up."""
+"""Seconds after the start in which the log is silent of a copy that an earlier run left behind: it will catch up."""
 _ROUNDING = 0.001
 """Seconds by which the wall clock and the monotonic one may disagree about a moment that did not change."""
 
@@ -99,6 +99,8 @@ class Lagging:
             case Behind(since), Current():
                 self._report.succeeded(Phase.LAG)
                 self._log_caught_up(now - since)
+            case _, Current():
+                self._silent_until = now
             case _, Behind(since):
                 self._note_behind(now - proven, now - since, fell=isinstance(before, Current))
         if self._next_look(now) < self._planned:
