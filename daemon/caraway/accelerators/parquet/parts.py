@@ -162,4 +162,5 @@ def _is_text(kind: pa.DataType) -> bool:
 def _is_whole(kind: pa.DataType) -> bool:
     """Whether Parquet stores it as INT32 or INT64."""
     types = pa.types
-    return types.is_integer(kind) or types.is_date32(kind) or types.is_time(kind) or types.is_timestamp(kind)
+    kinds = (types.is_integer, types.is_date32, types.is_time, types.is_timestamp)
+    return any(is_kind(kind) for is_kind in kinds)
