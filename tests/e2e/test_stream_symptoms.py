@@ -44,6 +44,7 @@ STALLED = "Append stream stalled; acceleration lag climbing: orders is "
 def pair(tmp_path):
     core = Node(tmp_path / "core", CORE)
     with running(core):
+        core.wait_ready()
         write(core, 1)
         edge = Node(tmp_path / "edge", EDGE.format(core=core.endpoints["flight"]), "--metrics", "127.0.0.1:0")
         with running(edge):
