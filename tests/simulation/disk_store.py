@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import pyarrow as pa
 import trio
@@ -32,8 +32,8 @@ from caraway.kernels import filter_batch
 from caraway.latest import Latest
 from caraway.model import OFFSET_COLUMN, Append, Change, Cursor, Snapshot, TableSpec
 from simulation.disk import Mount
+from support.fake_accelerator import Steps
 
-T = TypeVar("T")
 MANIFEST = "manifest"
 BATCH_ROWS = 64 * 1024
 
@@ -194,7 +194,7 @@ class DiskStore:
         names = self.spec.schema.names if columns is None else list(columns)
         batches = self._live(self.kept[snapshot.epoch, snapshot.generation])
         found = (filter_batch(batch, predicate).select(names) for batch in batches)
-        yield _Steps(batch for batch in found if batch.num_rows)
+        yield Steps(batch for batch in found if batch.num_rows)
 
     @asynccontextmanager
     async def tail(
@@ -206,7 +206,7 @@ class DiskStore:
             return
         hidden = state.hidden.between(from_offset, state.end_offset)
         newer = (batch for batch in batches if batch.column(OFFSET_COLUMN)[-1].as_py() >= from_offset)
-        yield _Steps(live_from(newer, hidden, self.spec.schema, (from_offset, state.end_offset)))
+        yield Steps(live_from(newer, hidden, self.spec.schema, (from_offset, state.end_offset)))
 
     async def maintain(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -290,19 +290,3 @@ class DiskStaging:
         if self.replace:
             return await self.store.adopt(self.rows, cursor)
         return await self.store.commit([Append(rows) for rows in self.rows], cursor)
-
-
-class _Steps:
-    """An iterator with a step of the scheduler before each item."""
-
-    def __init__(self, items: Iterator[T]) -> None:
-        self._items = items
-
-    def __aiter__(self) -> "_Steps":
-        return self
-
-    async def __anext__(self) -> T:
-        await trio.lowlevel.checkpoint()
-        for item in self._items:
-            return item
-        raise StopAsyncIteration

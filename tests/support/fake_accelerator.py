@@ -127,7 +127,7 @@ class FakeAccelerator:
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         names = self.spec.schema.names if columns is None else list(columns)
         table = self.states[snapshot.epoch, snapshot.generation].table
-        yield _Batches(filter_batch(batch, predicate).select(names) for batch in _batches(table))
+        yield Steps(filter_batch(batch, predicate).select(names) for batch in _batches(table))
 
     @asynccontextmanager
     async def tail(
@@ -139,7 +139,7 @@ class FakeAccelerator:
             return
         newer = state.table.slice(pc.sum(pc.less(state.table[OFFSET_COLUMN], from_offset)).as_py() or 0)
         names = self.spec.schema.names
-        yield _Batches((batch[OFFSET_COLUMN][-1].as_py() + 1, batch.select(names)) for batch in _batches(newer))
+        yield Steps((batch[OFFSET_COLUMN][-1].as_py() + 1, batch.select(names)) for batch in _batches(newer))
 
     async def maintain(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -168,11 +168,13 @@ class FakeStaging:
         return self.store._store(replace(state, generation=1) if live is None else state, cursor)
 
 
-class _Batches:
+class Steps:
+    """An iterator with a step of the scheduler before each item."""
+
     def __init__(self, items: Iterator) -> None:
         self._items = items
 
-    def __aiter__(self) -> "_Batches":
+    def __aiter__(self) -> "Steps":
         return self
 
     async def __anext__(self):

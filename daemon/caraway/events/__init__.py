@@ -1,0 +1,81 @@
+"""What happened, in the past tense: frozen values that telemetry turns into log lines (and metrics, and spans).
+
+One event stands for one batch, refresh, request or connection; never for a row. No field holds a secret.
+"""
+
+from caraway.events.base import Event, Level
+from caraway.events.daemon import (
+    AllReady,
+    ApiKeyUnusable,
+    ChildCrashed,
+    ConfigWarned,
+    DaemonStarted,
+    DaemonStopped,
+    DaemonStopping,
+    ServerListening,
+)
+from caraway.events.refresh import (
+    RefreshFailed,
+    RefreshFinished,
+    RefreshScheduled,
+    RefreshSkipped,
+    RefreshStarted,
+    RetentionBlind,
+    RetentionFinished,
+)
+from caraway.events.requests import (
+    QueryFinished,
+    RequestFinished,
+    ServerRequestCrashed,
+    WorkerDied,
+    WorkerStarted,
+    WorkerStopped,
+)
+from caraway.events.streams import (
+    DatasetCaughtUp,
+    DatasetFellBehind,
+    LocalpodSynchronized,
+    MessagesRefused,
+    RowsRepeated,
+    StreamConnected,
+    StreamDisconnected,
+    StreamSchemaChanged,
+    StreamSnapshotFinished,
+    StreamStillDisconnected,
+)
+
+__all__ = [
+    "AllReady",
+    "ApiKeyUnusable",
+    "ChildCrashed",
+    "ConfigWarned",
+    "DaemonStarted",
+    "DaemonStopped",
+    "DaemonStopping",
+    "DatasetCaughtUp",
+    "DatasetFellBehind",
+    "Event",
+    "Level",
+    "LocalpodSynchronized",
+    "MessagesRefused",
+    "QueryFinished",
+    "RefreshFailed",
+    "RefreshFinished",
+    "RefreshScheduled",
+    "RefreshSkipped",
+    "RefreshStarted",
+    "RequestFinished",
+    "RetentionBlind",
+    "RetentionFinished",
+    "RowsRepeated",
+    "ServerListening",
+    "ServerRequestCrashed",
+    "StreamConnected",
+    "StreamDisconnected",
+    "StreamSchemaChanged",
+    "StreamSnapshotFinished",
+    "StreamStillDisconnected",
+    "WorkerDied",
+    "WorkerStarted",
+    "WorkerStopped",
+]
