@@ -81,6 +81,7 @@ class QueryFailure(Enum):
     OVERLOADED = "overloaded"  # the queue of waiting queries is full
     UNAVAILABLE = "unavailable"  # the worker died under it, or the daemon is stopping
     SOURCE = "source"  # a federated source failed
+    NOT_CACHED = "not_cached"  # the request allowed an answer out of the cache alone (only-if-cached)
     INTERNAL = "internal"
 
 

@@ -11,14 +11,21 @@ from caraway.events import Event
 from caraway.latest import Latest
 from caraway.model import (
     Arrival,
+    CacheReading,
+    CacheReport,
     Catalog,
     Change,
     Cursor,
+    Fetched,
     FlightMessage,
+    Generation,
     Head,
     LogEntry,
+    Pinned,
+    PlanFacts,
     Query,
     ReadRequest,
+    Request,
     ScanRequest,
     Secret,
     Snapshot,
@@ -62,6 +69,30 @@ class StreamSource(Source, Protocol):
         The iteration ends where the source ends the stream, and raises SourceError where it breaks: a dead peer is
         noticed within 15 seconds. What is not taken waits at the source, but for a bounded number of bytes. Rows have
         the schema that the source has now, which may be another one than `schema()` told.
+        """
+        ...
+
+
+class RequestSource(Source, Protocol):
+    """A source whose rows are the answers of an API to requests, which queries name by conditions on its columns."""
+
+    @property
+    def request_columns(self) -> tuple[str, ...]:
+        """The columns whose conditions name requests, of those that the table has; may be empty."""
+        ...
+
+    def requests(self, conditions: Sequence[Predicate | None]) -> tuple[Request, ...] | None:
+        """The distinct requests that rows which meet any of the conditions can come from, in a stable order.
+
+        None where no condition says anything of a request column. QueryError INVALID for conditions that name none
+        exactly, and for requests that the dataset does not allow.
+        """
+        ...
+
+    async def fetch(self, request: Request, *, namespace: str) -> Fetched:
+        """Send one request, all pages of it. SourceError where there is no answer, or one of 429 or 5xx.
+
+        What is kept of it is kept for the `namespace` (`Principal.id`) alone.
         """
         ...
 
@@ -163,6 +194,20 @@ class QueryResult(Protocol):
         """Rows delivered so far; the total once iteration ended."""
         ...
 
+    @property
+    def report(self) -> CacheReport:
+        """How the results cache had part in it."""
+        ...
+
+    @property
+    def readings(self) -> tuple[CacheReading, ...]:
+        """What was read of datasets in caching mode, one a dataset; ages as of now. Known when `execute` is entered."""
+        ...
+
+
+Planned: TypeAlias = Callable[[PlanFacts], None]
+"""Told of a query's plan before it is run; what it raises ends the query, and is raised by `execute`."""
+
 
 class QueryEngine(Protocol):
     """Answers SQL. Failures are QueryError; leaving the context early cancels and frees the CPU within two seconds."""
@@ -180,15 +225,51 @@ class QueryEngine(Protocol):
         ...
 
 
+class PlanningEngine(QueryEngine, Protocol):
+    """A QueryEngine that tells of plans; the results cache stands before one."""
+
+    def execute(self, query: Query, planned: Planned | None = None) -> AbstractAsyncContextManager[QueryResult]: ...
+
+
+class Answered(Protocol):
+    """A whole answer out of the results cache."""
+
+    @property
+    def schema(self) -> FlightMessage: ...
+
+    @property
+    def chunks(self) -> Sequence[bytes | FlightMessage]:
+        """As QueryResult yields them; a text format has one at most."""
+        ...
+
+    @property
+    def report(self) -> CacheReport: ...
+
+    @property
+    def readings(self) -> tuple[CacheReading, ...]: ...
+
+
+class CachingEngine(QueryEngine, Protocol):
+    """A QueryEngine with a results cache in front."""
+
+    def peek(self, query: Query) -> Answered | None:
+        """A cached answer that may be served now, without waiting; None: `execute` it. QueryError NOT_CACHED."""
+        ...
+
+
 class Tables(Protocol):
-    """What the query actor asks of the datasets."""
+    """What the query actor and the results cache ask of the datasets."""
 
     @property
     def catalog(self) -> Latest[Catalog]: ...
 
-    def resolve(self, scans: Sequence[ScanRequest]) -> AbstractAsyncContextManager[Sequence[Snapshot]]:
+    def resolve(self, scans: Sequence[ScanRequest]) -> AbstractAsyncContextManager[Sequence[Pinned]]:
         """Pinned snapshots in the order of the scans, held until the context ends; QueryError NOT_READY, SOURCE.
 
         Entered under a deadline that ends before the context does: it must not keep a nursery or a cancel scope open.
         """
+        ...
+
+    def generation(self, table: str) -> Generation | None:
+        """What the table holds now; None where that can't be told: it is read at its source."""
         ...

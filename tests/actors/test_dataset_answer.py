@@ -25,7 +25,8 @@ def read(snapshot):
 
 
 async def ask(actor, scan=ALL):
-    async with actor.resolve(scan) as snapshot:
+    async with actor.resolve(scan) as pinned:
+        snapshot = pinned.snapshot
         return read(snapshot)
 
 
@@ -38,7 +39,8 @@ async def test_without_acceleration_the_source_answers(world, autojump_clock):
         await actor.status.wait_until(lambda status: status.state is State.READY)
         assert pa.ipc.read_schema(pa.py_buffer(actor.table.value.schema)) == world.source.table.schema
         big = Compare("id", ">", Literal(5, "int64"))
-        async with actor.resolve(ScanRequest("t", ("id",), big, 3)) as snapshot:
+        async with actor.resolve(ScanRequest("t", ("id",), big, 3)) as pinned:
+            snapshot = pinned.snapshot
             assert isinstance(snapshot.data, ArrowFiles)
             assert snapshot.rows == 3
             assert read(snapshot).to_pydict() == {"id": [6, 7, 8]}
@@ -152,7 +154,8 @@ async def test_until_loaded_the_source_answers_by_ready_state_on_registration(wo
         world.source.delay = 0
         assert (await ask(actor)).num_rows == 10
         await trio.sleep(10)
-        async with actor.resolve(ALL) as snapshot:
+        async with actor.resolve(ALL) as pinned:
+            snapshot = pinned.snapshot
             assert not snapshot.epoch.startswith("source")
 
 

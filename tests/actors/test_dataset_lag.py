@@ -65,7 +65,8 @@ async def test_a_refresh_that_hangs_does_not_keep_the_verdict(world, autojump_cl
         await trio.sleep(1)
         assert actor.status.value.state is State.ERROR
         assert actor.status.value.problem.message.endswith("A refresh runs and has not ended.")
-        async with actor.resolve(ScanRequest("t")) as snapshot:
+        async with actor.resolve(ScanRequest("t")) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 2
         world.source.delay = 0
         await trio.sleep(500)

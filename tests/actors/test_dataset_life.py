@@ -43,7 +43,8 @@ async def test_a_bug_is_shown_restarted_and_forgotten_once_a_refresh_succeeds(wo
         assert status.state is State.ERROR
         assert status.problem.message == ("Dataset t met a bug: ZeroDivisionError: a bug. It is started again in 1s.")
         assert status.activity == ""
-        async with supervised.actor.resolve(SCAN) as snapshot:
+        async with supervised.actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 2
         await trio.sleep(1)
         assert supervised.actor.status.value.state is State.READY
@@ -61,7 +62,8 @@ async def test_in_quarantine_the_last_snapshot_is_served_and_the_rest_goes_on(wo
         status = supervised.actor.status.value
         assert (status.state, status.ready) == (State.ERROR, True)
         assert "It is not started again." in status.problem.message
-        async with supervised.actor.resolve(SCAN) as snapshot:
+        async with supervised.actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 2
         assert world.reads == [0, 100, 101, 103, 107]
         supervised.stopping.set()
@@ -79,7 +81,8 @@ async def test_a_crashed_dataset_leaves_no_files_in_memory(world, restarts):
             world.source.failures = [ZeroDivisionError("a bug")]
             supervised.actor.request_refresh()
             await supervised.actor.status.wait_until(lambda status: status.problem is not None)
-            async with supervised.actor.resolve(SCAN) as snapshot:
+            async with supervised.actor.resolve(SCAN) as pinned:
+                snapshot = pinned.snapshot
                 folder = snapshot.data.paths[0].parent
             assert list(folder.iterdir())
             supervised.stopping.set()

@@ -49,7 +49,8 @@ async def test_the_first_refresh_makes_it_ready(world, autojump_clock):
         await actor.status.wait_until(lambda status: status.ready)
         assert trio.current_time() == 3
         assert await world.rows() == world.source.table.to_pylist()
-        async with actor.resolve(SCAN) as snapshot:
+        async with actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 2
     assert world.states == [State.INITIALIZING, State.REFRESHING, State.READY]
     assert actor.status.value.state is State.SHUTTING_DOWN
@@ -95,7 +96,8 @@ async def test_failures_are_retried_by_fibonacci_and_the_status_says_since_when(
         assert status.problem.message == UNREACHABLE
         assert status.problem.remedy == "Start it."
         assert status.problem.since == START + timedelta(seconds=1000)
-        async with actor.resolve(SCAN) as snapshot:
+        async with actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 2
         await trio.sleep(10)
         assert (actor.status.value.state, actor.status.value.failures) == (State.READY, 0)
@@ -247,7 +249,8 @@ async def test_a_full_disk_is_an_error_that_ends_by_itself(world, autojump_clock
         world.store.failures = [StoreError("No space left on device", remedy="Free some.") for _ in range(3)]
         await trio.sleep(63)
         assert actor.status.value.problem.message == "No space left on device"
-        async with actor.resolve(SCAN) as snapshot:
+        async with actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 2
         await trio.sleep(10)
         assert (await world.rows())[0]["id"] == 5
@@ -369,7 +372,8 @@ async def test_a_dataset_that_is_only_written_to_is_ready_and_empty(world, autoj
     world.accelerate(refresh_mode=RefreshMode.DISABLED)
     async with world.run() as actor:
         await actor.status.wait_until(lambda status: status.ready)
-        async with actor.resolve(SCAN) as snapshot:
+        async with actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 0
         with pytest.raises(ConfigError, match="written to"):
             actor.request_refresh()
@@ -421,7 +425,8 @@ async def test_a_restart_serves_at_once_and_refreshes_by_what_is_stored(world, a
     async with world.run() as actor:
         assert trio.current_time() == 100
         assert actor.status.value.ready
-        async with actor.resolve(SCAN) as snapshot:
+        async with actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 2
         assert actor.status.value.last_refresh == START
         await trio.sleep(0.5)
@@ -478,7 +483,8 @@ async def test_a_column_that_vanished_is_an_error_and_the_copy_is_served(world, 
         problem = actor.status.value.problem
         assert "column 'time' is gone" in problem.message
         assert "still served" in problem.remedy
-        async with actor.resolve(SCAN) as snapshot:
+        async with actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 2
 
 

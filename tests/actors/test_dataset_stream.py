@@ -130,7 +130,8 @@ async def test_an_epoch_that_ended_upstream_brings_a_copy_beside_what_is_served(
         world.source.say(*parts)
         await trio.sleep(1)
         assert await ids(world) == [1]
-        async with actor.resolve(SCAN) as snapshot:
+        async with actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 1
         assert (actor.status.value.state, actor.status.value.activity) == (State.REFRESHING, "taking a complete copy")
         assert actor.current().rows_loading == 2
@@ -486,7 +487,8 @@ async def test_a_bug_is_survived_and_proves_nothing(world, autojump_clock):
         await trio.sleep(0.5)
         assert actor.status.value.problem.message.startswith("Dataset t met a bug: ZeroDivisionError")
         assert actor.current().proven_at == START + timedelta(seconds=5)  # unnoticed for 15 s at most
-        async with actor.resolve(SCAN) as snapshot:
+        async with actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 1
         await trio.sleep(5)
         assert await ids(world) == [1, 2]

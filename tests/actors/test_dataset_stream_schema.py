@@ -92,7 +92,8 @@ async def test_other_changes_are_errors_that_name_the_column_and_the_rows_are_se
         assert status.problem.message == (
             f"The source's schema of dataset t has changed: {told}. The stream can't go on."
         )
-        async with actor.resolve(SCAN) as snapshot:
+        async with actor.resolve(SCAN) as pinned:
+            snapshot = pinned.snapshot
             assert snapshot.rows == 1
         await trio.sleep(60)
         assert world.source.connects == [0, 2, 32, 62]

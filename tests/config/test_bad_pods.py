@@ -81,7 +81,8 @@ PLACES = {
     "pod": HEAD,
     "dataset": DATASET,
     "acceleration": ACCELERATED,
-    "caching": ACCELERATED + "    refresh_mode: caching\n    params:\n",
+    "caching": HEAD
+    + "datasets:\n- from: https://h/x\n  name: t\n  acceleration:\n    refresh_mode: caching\n    params:\n",
 }
 
 

@@ -10,7 +10,7 @@ import trio
 
 from caraway.config.model import QueryLimits
 from caraway.latest import Latest
-from caraway.model import Append, Catalog, Delete, Query, TableInfo, TableSpec
+from caraway.model import Append, Catalog, Delete, Pinned, Query, TableInfo, TableSpec
 from caraway.query.actor import QueryActor
 from support.engines import PERSISTENT, EngineUnderTest
 
@@ -50,7 +50,7 @@ class Stored:
     @asynccontextmanager
     async def resolve(self, scans):
         with self._store.pin() as snapshot:
-            yield [snapshot for _ in scans]
+            yield [Pinned(snapshot) for _ in scans]
 
 
 @pytest.mark.parametrize("engine", ["arrow", *PERSISTENT])

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from caraway.errors import QueryError, QueryFailure
-from caraway.model import ResultFormat
+from caraway.model import CacheReport, ResultFormat
 from support.flight import messages_of
 
 
@@ -22,6 +22,10 @@ class FakeEngine:
         self.idle.set()
         self.hold = None
         self.holding = trio.Event()
+        self.report = CacheReport()
+
+    def peek(self, query):
+        return None
 
     @asynccontextmanager
     async def execute(self, query):
@@ -65,6 +69,8 @@ class _Result:
         self._messages = messages
         self._rest = iter(messages[1:])
         self.rows = 0
+        self.report = engine.report
+        self.readings = ()
 
     @property
     def schema(self):

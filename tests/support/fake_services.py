@@ -14,6 +14,8 @@ from caraway.events import Event
 from caraway.latest import Latest
 from caraway.model import (
     Append,
+    CacheReading,
+    CacheReport,
     DatasetStatus,
     Endpoints,
     FlightMessage,
@@ -26,18 +28,24 @@ from caraway.model import (
 from caraway.servers.auth import Authenticator
 from caraway.servers.services import Readiness, Services
 
+NO_REPORT = CacheReport()
+
 
 @dataclass
 class Script:
     """Chunks in order; a QueryError among them is raised there, a number is seconds to wait."""
 
     chunks: Sequence[bytes | float | QueryError]
+    report: CacheReport = NO_REPORT
+    readings: tuple[CacheReading, ...] = ()
 
 
 class FakeResult:
     def __init__(self, script: Script) -> None:
         self._chunks = iter(script.chunks)
         self.rows = 0
+        self.report = script.report
+        self.readings = script.readings
 
     @property
     def schema(self) -> FlightMessage:
@@ -64,6 +72,11 @@ class FakeEngine:
         self.answers = dict(answers or {})
         self.queries: list[Query] = []
         self.cancelled = 0
+        self.cached: dict[str, Any] = {}
+        """`ports.Answered` by SQL text, for `peek`."""
+
+    def peek(self, query: Query) -> Any:
+        return self.cached.get(query.sql)
 
     @asynccontextmanager
     async def execute(self, query: Query) -> AsyncIterator[FakeResult]:

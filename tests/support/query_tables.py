@@ -7,14 +7,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caraway.core.predicate import Predicate
 from caraway.errors import QueryError, QueryFailure
 from caraway.latest import Latest
 from caraway.model import (
     OFFSET_COLUMN,
     ArrowFiles,
     Catalog,
+    Generation,
     IpcTail,
     ParquetFiles,
+    Pinned,
     ScanRequest,
     Snapshot,
     SnapshotData,
@@ -39,6 +42,7 @@ class FileTables:
         self.data: dict[str, SnapshotData] = {}
         self.sources: dict[str, SnapshotData] = {}
         self.not_ready: set[str] = set()
+        self.only: dict[str, Predicate] = {}
         self.scans: list[ScanRequest] = []
         self.pins = 0
 
@@ -46,6 +50,9 @@ class FileTables:
         catalog = self.catalog.value
         self.data[name] = data
         self.catalog.publish(Catalog(catalog.version + 1, (*catalog.tables, info(name, schema, **more)), catalog.views))
+
+    def generation(self, table: str) -> Generation | None:
+        return None
 
     @asynccontextmanager
     async def resolve(self, scans: Sequence[ScanRequest]):
@@ -57,7 +64,8 @@ class FileTables:
                 )
         self.pins += len(scans)
         try:
-            yield [snapshot((self.sources if scan.from_source else self.data)[scan.table]) for scan in scans]
+            files = [(self.sources if scan.from_source else self.data)[scan.table] for scan in scans]
+            yield [Pinned(snapshot(data), self.only.get(scan.table)) for scan, data in zip(scans, files, strict=True)]
         finally:
             self.pins -= len(scans)
 

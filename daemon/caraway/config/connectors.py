@@ -13,13 +13,14 @@ class ConnectorKind:
     """`prefix` is what the runtime demands before a parameter's name; `params` are the full names.
 
     `sql` says that the source evaluates any condition, not only those that are a predicate here; `streams` that it
-    tells of changes as they happen.
+    tells of changes as they happen; `requests` that its rows are answers to requests, which refresh_mode caching keeps.
     """
 
     params: frozenset[str] = frozenset()
     prefix: str = ""
     sql: bool = False
     streams: bool = False
+    requests: bool = False
     refresh_mode: RefreshMode = RefreshMode.FULL
 
 
@@ -36,6 +37,25 @@ _WEBSOCKET = """
     ws_subprotocol ws_headers ws_first_message ws_sequence_field ws_sequence_start ws_ping_interval
     ws_max_message_size ws_tls_ca_certificate_file
 """
+_HTTP = """
+    http_port http_username http_password http_headers file_format health_probe
+    allowed_request_paths request_query_filters request_body_filters request_header_filters request_header_allowlist
+    max_request_query_length max_request_body_bytes max_request_headers_length max_request_partitions
+    client_timeout connect_timeout pool_max_idle_per_host pool_idle_timeout
+    max_retries retry_backoff_method retry_max_duration retry_jitter
+    pagination pagination_next_pointer pagination_link_header pagination_token_param pagination_data_pointer
+    pagination_max_pages pagination_data_map_to_array pagination_query_params pagination_page_size
+    auth_token_url auth_grant_type http_auth_refresh_token http_auth_client_id http_auth_client_secret auth_scopes
+    auth_client_auth auth_header_name
+    http_tls_ca_certificate_file http_tls_client_certificate_file http_tls_client_key_file http_tls_client_certificate
+    http_tls_client_key
+    max_concurrent_requests requests_per_second_limit requests_per_minute_limit rate_control_jitter_min
+    rate_control_jitter_max rate_control_failure_threshold rate_control_window rate_control_acquire_timeout
+    response_cache_max_size_bytes response_cache_fallback_ttl
+    file_extension file_compression_type csv_has_header csv_quote csv_escape csv_delimiter
+    tsv_has_header tsv_quote tsv_escape tsv_delimiter
+"""
+_WEB = ConnectorKind(frozenset(_HTTP.split()), prefix="http_", requests=True)
 _WEBSOCKETS = ConnectorKind(frozenset(_WEBSOCKET.split()), prefix="ws_", streams=True, refresh_mode=RefreshMode.APPEND)
 AVAILABLE = {
     "spice.ai": ConnectorKind(frozenset(_SPICE.split()), prefix="spiceai_", sql=True, streams=True),
@@ -43,13 +63,15 @@ AVAILABLE = {
     "synthetic": ConnectorKind(frozenset({"rows", "rate", "seed", "start"})),
     "memory": ConnectorKind(refresh_mode=RefreshMode.DISABLED),
     LOCALPOD: ConnectorKind(streams=True),
+    "http": _WEB,
+    "https": _WEB,
     "ws": _WEBSOCKETS,
     "wss": _WEBSOCKETS,
 }
 
 _LATER = """
     abfs adbc clickhouse databricks debezium delta_lake dremio duckdb dynamodb elasticsearch flightsql ftp gcs git
-    github glue graphql http https iceberg imap kafka mongodb mssql mysql nfs odbc oracle postgres s3 scylladb
+    github glue graphql iceberg imap kafka mongodb mssql mysql nfs odbc oracle postgres s3 scylladb
     sftp sharepoint sink smb snowflake spark turso unity_catalog
 """
 LATER = frozenset(_LATER.split())
@@ -75,6 +97,11 @@ def default_refresh_mode(connector: str) -> RefreshMode:
 def streams(connector: str) -> bool:
     """Whether its sources tell of changes; one that is not known gets no second problem for it."""
     return connector not in AVAILABLE or AVAILABLE[connector].streams
+
+
+def requests(connector: str) -> bool:
+    """Whether refresh_mode caching can keep its answers; one that is not known gets no second problem for it."""
+    return connector not in AVAILABLE or AVAILABLE[connector].requests
 
 
 def evaluates_sql(connector: str) -> bool:

@@ -95,7 +95,7 @@ def _read_pod(root: Section, directory: Path) -> Spicepod:
         root.warn("dependencies", "other pods are not loaded in this version")
     root.close()
     root.findings.check_references(store.name for store in pod.secrets)
-    root.findings.check_parents(dataset.name for dataset in pod.datasets if dataset.acceleration is not None)
+    root.findings.check_parents(dataset.name for dataset in pod.datasets if _has_log(dataset))
     _check_revalidation(root, pod)
     _check_depends_on(root, pod)
     return pod
@@ -230,6 +230,11 @@ def _check_revalidation(root: Section, pod: Spicepod) -> None:
                 "stale_while_revalidate_ttl",
                 f"the dataset {dataset.name!r} sets caching_stale_while_revalidate_ttl too; use one of them",
             )
+
+
+def _has_log(dataset: Dataset) -> bool:
+    """Whether a localpod can follow it: the rows of caching mode belong to those who asked for them."""
+    return dataset.acceleration is not None and dataset.acceleration.refresh_mode is not RefreshMode.CACHING
 
 
 def _check_depends_on(root: Section, pod: Spicepod) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from caraway.config.connectors import evaluates_sql, streams
+from caraway.config.connectors import evaluates_sql, requests, streams
 from caraway.config.model import LOCALPOD, STREAMS_ONLY, Acceleration, Engine, RefreshMode, StorageMode
 from caraway.config.section import Section
 from caraway.core.predicate import Predicate, has_raw, raw_terms
@@ -16,6 +16,8 @@ _SIMPLE = "compare columns with values, or with now() plus or minus an INTERVAL 
 
 _LEAST_STREAM_LAG = 2.0
 
+_BY_REQUEST = ("primary_key", "on_conflict", "indexes")
+
 Targets = Mapping[tuple[str, ...], OnConflict]
 
 
@@ -25,6 +27,7 @@ def check_acceleration(
     """Note every conflict of one acceleration block that is enabled."""
     _check_mode(section, acceleration, connector)
     _check_later(section, acceleration)
+    _check_caching(section, acceleration, connector)
     _check_stream(section, acceleration, time_column, connector)
     _check_schedule(section, acceleration)
     _check_lag(section, acceleration, time_column, connector)
@@ -35,10 +38,31 @@ def check_acceleration(
 
 
 def _check_later(section: Section, acceleration: Acceleration) -> None:
-    """What the next version brings."""
-    mode = acceleration.refresh_mode
-    if mode in (RefreshMode.CACHING, RefreshMode.SNAPSHOT):
-        section.problem("refresh_mode", f"refresh_mode {mode.value} is not available before the next version")
+    """What a later version brings."""
+    if acceleration.refresh_mode is RefreshMode.SNAPSHOT:
+        section.problem("refresh_mode", "refresh_mode snapshot is not available in this version")
+
+
+def _check_caching(section: Section, acceleration: Acceleration, connector: str) -> None:
+    """Answers to requests are kept whole, by request, within budgets."""
+    if acceleration.refresh_mode is not RefreshMode.CACHING:
+        return
+    if connector == VIEW or not requests(connector):
+        section.problem(
+            "refresh_mode",
+            f"refresh_mode caching keeps the answers of an API by request, which {_source(connector)} does not have; "
+            "use it with http or https",
+        )
+    params, caching = section.section("params"), acceleration.caching
+    for name, bound in (("caching_max_size", caching.max_size), ("caching_max_items", caching.max_items)):
+        if bound == 0:
+            params.problem(name, "this must be greater than zero")
+    for key in _BY_REQUEST:
+        if section.has(key):
+            section.warn(key, "this has no effect with refresh_mode caching, which replaces answers whole, by request")
+    for key in ("on_zero_results", "refresh_data_window", "refresh_append_overlap"):
+        if section.has(key):
+            section.warn(key, "this has no effect with refresh_mode caching")
 
 
 def _check_stream(section: Section, acceleration: Acceleration, time_column: TimeColumn | None, connector: str) -> None:

@@ -21,7 +21,7 @@ from caraway.config.model import (
 from caraway.config.section import Section
 
 _OUT_OF_SCOPE = ("source_rate_control", "functions", "scheduler")
-_LATER = ("caching", "results_cache", "params", "telemetry", "task_history", "cpu", "tracing", "mcp")
+_LATER = ("params", "telemetry", "task_history", "cpu", "tracing", "mcp")
 _LEAST_RETENTION = 60.0
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,127}")
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+|\*?):(\d{1,5})", re.ASCII)

@@ -34,7 +34,17 @@ from caraway.dataset.upkeep import Upkeep
 from caraway.dataset.writing import WriteQueue
 from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError
 from caraway.latest import Latest
-from caraway.model import Append, DatasetStatus, Delete, RefreshOverrides, ScanRequest, Snapshot, TableInfo, Written
+from caraway.model import (
+    Append,
+    DatasetStatus,
+    Delete,
+    Generation,
+    Pinned,
+    RefreshOverrides,
+    ScanRequest,
+    TableInfo,
+    Written,
+)
 from caraway.ports import Accelerator, Connect, Log, OpenStore
 
 PLAIN = RefreshOverrides()
@@ -105,9 +115,14 @@ class DatasetActor:
         self._check_accelerated()
         self._driver.set_refresh_sql(text)
 
-    def resolve(self, scan: ScanRequest) -> AbstractAsyncContextManager[Snapshot]:
+    def resolve(self, scan: ScanRequest) -> AbstractAsyncContextManager[Pinned]:
         """A snapshot that stays until the context ends; QueryError NOT_READY, SOURCE, RESOURCES."""
         return self._binding.answer(scan, fallback=self.config.ready_state is not ReadyState.ON_LOAD)
+
+    @property
+    def generation(self) -> Generation | None:
+        """What it holds now; None while it is read at its source."""
+        return self._binding.generation
 
     def _check_accelerated(self) -> None:
         if not self._bench.settings.accelerated:

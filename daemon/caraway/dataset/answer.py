@@ -30,7 +30,7 @@ async def source_snapshot(link: Link, scan: ScanRequest, schema: pa.Schema, spoo
 
 
 async def _read(source: Source, scan: ScanRequest, columns: pa.Schema, file: SpoolFile) -> Snapshot:
-    request = ReadRequest(tuple(columns.names), scan.predicate, scan.limit)
+    request = ReadRequest(tuple(columns.names), scan.predicate, scan.limit, scan.each, scan.principal)
     async with source.read(request) as batches, aclosing(conformed(batches, columns)) as rows:
         return await file.fill(rows, scan.limit)
 

@@ -25,7 +25,7 @@ from caraway.dataset.log import LoggedStore
 from caraway.dataset.spool import Spool
 from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError, StoreError
 from caraway.latest import Latest
-from caraway.model import ScanRequest, Snapshot, TableInfo
+from caraway.model import Generation, Pinned, ScanRequest, Snapshot, TableInfo
 from caraway.ports import Connect, Log, OpenStore, Source
 
 CLOSING = 10.0
@@ -63,6 +63,13 @@ class Binding:
     @property
     def snapshot(self) -> Snapshot | None:
         return self.store.snapshot.value if self.store is not None else None
+
+    @property
+    def generation(self) -> Generation | None:
+        """What the store holds now; None without one."""
+        if self.store is None or self.snapshot is None:
+            return None
+        return Generation(self.snapshot.epoch, (self.snapshot.generation,), self.store.changed_at)
 
     @property
     def loaded(self) -> bool:
@@ -120,14 +127,14 @@ class Binding:
             await self._close()
 
     @asynccontextmanager
-    async def answer(self, scan: ScanRequest, *, fallback: bool) -> AsyncIterator[Snapshot]:
+    async def answer(self, scan: ScanRequest, *, fallback: bool) -> AsyncIterator[Pinned]:
         """A snapshot for a query, of the store or else of the source; QueryError NOT_READY, SOURCE, RESOURCES."""
         if self.store is not None and self.snapshot is not None and not scan.from_source:
             with self.store.pin() as snapshot:
-                yield snapshot
+                yield Pinned(snapshot)
         elif self.link is not None and self._schema is not None and self._may_ask_source(scan, fallback):
             async with source_snapshot(self.link, scan, self._schema, self._spool) as snapshot:
-                yield snapshot
+                yield Pinned(snapshot)
         else:
             raise self._not_ready()
 

@@ -31,6 +31,8 @@ class LoggedStore:
         snapshot = store.snapshot.value
         self._store = store
         self._head = Latest(Head(snapshot))
+        self.changed_at = trio.current_time()
+        """When the contents changed last, as far as this run knows."""
         self._kept = deletions
         self._deletions = self._not_kept(snapshot)
         self._recent = Recent(self._steps)
@@ -94,6 +96,9 @@ class LoggedStore:
             self._recent = Recent(self._steps)
         if deletion is not None and snapshot.end_offset > deletion.position:
             self._deletions.add(deletion)
+        before = self._head.value.snapshot
+        if before is None or (before.epoch, before.generation) != (snapshot.epoch, snapshot.generation):
+            self.changed_at = trio.current_time()
         self._head.publish(Head(snapshot))
 
     def _remember(self, changes: Sequence[Change], before: Snapshot, after: Snapshot) -> None:

@@ -8,7 +8,7 @@ import trio
 
 from caraway.errors import QueryError, QueryFailure
 from caraway.latest import Latest
-from caraway.model import Catalog, ScanRequest, Snapshot, TableInfo, ViewInfo
+from caraway.model import Catalog, Generation, Pinned, ScanRequest, TableInfo, ViewInfo
 
 
 class Table(Protocol):
@@ -17,7 +17,10 @@ class Table(Protocol):
     @property
     def table(self) -> Latest[TableInfo | None]: ...
 
-    def resolve(self, scan: ScanRequest) -> AbstractAsyncContextManager[Snapshot]: ...
+    def resolve(self, scan: ScanRequest) -> AbstractAsyncContextManager[Pinned]: ...
+
+    @property
+    def generation(self) -> Generation | None: ...
 
 
 class DatasetTables:
@@ -39,9 +42,13 @@ class DatasetTables:
                 nursery.start_soon(self._follow, table.table)
 
     @asynccontextmanager
-    async def resolve(self, scans: Sequence[ScanRequest]) -> AsyncIterator[Sequence[Snapshot]]:
+    async def resolve(self, scans: Sequence[ScanRequest]) -> AsyncIterator[Sequence[Pinned]]:
         async with AsyncExitStack() as pins:
             yield [await pins.enter_async_context(self._table(scan).resolve(scan)) for scan in scans]
+
+    def generation(self, table: str) -> Generation | None:
+        found = self._tables.get(table)
+        return found.generation if found is not None else None
 
     def _table(self, scan: ScanRequest) -> Table:
         try:

@@ -1,6 +1,18 @@
 """The vocabulary that crosses tasks and layers: frozen values, standard library only at run time."""
 
 from caraway.model.basics import Cursor, Secret
+from caraway.model.caching import (
+    CacheReading,
+    CacheReport,
+    CacheScope,
+    CacheStatus,
+    CachingStatus,
+    Directives,
+    Generation,
+    PlanFacts,
+    ReadingStatus,
+    ResultsCacheStatistics,
+)
 from caraway.model.changes import (
     Append,
     Change,
@@ -16,9 +28,11 @@ from caraway.model.changes import (
 )
 from caraway.model.queries import (
     ANONYMOUS,
+    SYSTEM,
     Catalog,
     FlightMessage,
     Parameters,
+    Pinned,
     Principal,
     Query,
     ReadRequest,
@@ -27,6 +41,7 @@ from caraway.model.queries import (
     TableInfo,
     ViewInfo,
 )
+from caraway.model.requests import Fetched, Request
 from caraway.model.snapshots import (
     OFFSET_COLUMN,
     ArrowFiles,
@@ -42,17 +57,26 @@ from caraway.model.streams import Arrival, Head, LogEntry, Mark, Phase, Position
 __all__ = [
     "ANONYMOUS",
     "OFFSET_COLUMN",
+    "SYSTEM",
     "Append",
     "Arrival",
     "ArrowFiles",
+    "CacheReading",
+    "CacheReport",
+    "CacheScope",
+    "CacheStatus",
+    "CachingStatus",
     "Catalog",
     "Change",
     "Cursor",
     "DatasetStatus",
     "Delete",
     "DeleteWhere",
+    "Directives",
     "Endpoints",
+    "Fetched",
     "FlightMessage",
+    "Generation",
     "Head",
     "Index",
     "IpcTail",
@@ -62,13 +86,18 @@ __all__ = [
     "Parameters",
     "ParquetFiles",
     "Phase",
+    "Pinned",
+    "PlanFacts",
     "Position",
     "Principal",
     "Problem",
     "Query",
     "ReadRequest",
+    "ReadingStatus",
     "RefreshOverrides",
+    "Request",
     "ResultFormat",
+    "ResultsCacheStatistics",
     "ScanRequest",
     "Secret",
     "Snapshot",

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
+from caraway.model.caching import ANYTHING, Directives
+from caraway.model.snapshots import Snapshot
+
 if TYPE_CHECKING:
     from caraway.core.predicate import Predicate
+    from caraway.model.caching import CacheReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class Principal:
 
 
 ANONYMOUS = Principal()
+SYSTEM = Principal("system")
+"""On whose behalf the daemon itself asks."""
 
 Parameters: TypeAlias = tuple[object, ...] | Mapping[str, object]
 """Positional ($1, $2 ...) or named (:name) values, as JSON gives them."""
@@ -46,6 +52,9 @@ class Query:
     """Which door it came through (http, flight), for the events."""
     compression: str = "none"
     """Of the record batches of an IPC answer: none, lz4_frame, zstd."""
+    directives: Directives = ANYTHING
+    cache_key: str | None = None
+    """Of the request (Spice-Cache-Key): it stands for the SQL and its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,8 @@ class TableInfo:
     use_source_on_zero: bool = False
     """acceleration.on_zero_results: use_source"""
     comment: str = ""
+    request_columns: tuple[str, ...] = ()
+    """Columns whose conditions name requests to an API: their values must be known before the table is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,22 @@ class ScanRequest:
     limit: int | None = None
     from_source: bool = False
     """The accelerated answer was empty and the dataset says on_zero_results: use_source."""
+    each: tuple[Predicate | None, ...] = ()
+    """For a table with request columns, the condition of each scan of it in the plan; `predicate` is their union."""
+    unclear: tuple[str, ...] = ()
+    """Request columns with a condition that has no counterpart in `each`, so that the requests can't be told."""
+    principal: Principal = ANONYMOUS
+    """On whose behalf; the daemon sets it, whatever the worker says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A snapshot that is held for a query; of its rows only those that `only` admits are the query's to see."""
+
+    snapshot: Snapshot
+    only: Predicate | None = None
+    """On columns of the stored files, which may be more than the table's."""
+    reading: CacheReading | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +129,6 @@ class ReadRequest:
     columns: tuple[str, ...] | None = None
     predicate: Predicate | None = None
     limit: int | None = None
+    each: tuple[Predicate | None, ...] = ()
+    """As in ScanRequest; empty where `predicate` is all there is."""
+    principal: Principal = ANONYMOUS

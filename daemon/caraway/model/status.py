@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from caraway.model.caching import CachingStatus
 from caraway.model.snapshots import Snapshot
 
 
@@ -88,6 +89,8 @@ class DatasetStatus:
     """Seconds; None: no lag is too great."""
     max_time_before: int | None = None
     """The snapshot's `max_time` before the last refresh that brought rows."""
+    caching: CachingStatus | None = None
+    """None for a dataset that is not in caching mode."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from caraway.errors import QueryError, QueryFailure
 from caraway.events import QueryFinished, WorkerDied, WorkerStarted, WorkerStopped
 from caraway.latest import Latest
 from caraway.model import FlightMessage, Query, ResultFormat
-from caraway.ports import Emit, Tables
+from caraway.ports import Emit, Planned, Tables
 from caraway.query.answer import Answer, Conversation, WorkerDiedError, lost, timed_out
 from caraway.query.machine import usable_memory
 from caraway.query.process import Worker, WorkerProcess, private_directory, wipe_left_over
@@ -120,8 +120,8 @@ class QueryActor:
     # --- queries -----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def execute(self, query: Query) -> AsyncIterator[Answer]:
-        """See ports.QueryEngine."""
+    async def execute(self, query: Query, planned: Planned | None = None) -> AsyncIterator[Answer]:  # noqa: ARG002
+        """See ports.PlanningEngine."""
         deadline = self._deadline(query)
         with self._accounted(query) as answers:
             async with AsyncExitStack() as stack:
@@ -146,7 +146,7 @@ class QueryActor:
                 worker = await self._worker(deadline)
                 try:
                     conversation = await held.enter_async_context(self._conversation(worker))
-                    answer = Answer(conversation, query.format, deadline)
+                    answer = Answer(conversation, query, deadline)
                     await self._in_time(deadline, conversation.ask, query, Work.ROWS)
                     await self._in_time(deadline, answer.begin)
                 except WorkerDiedError as error:

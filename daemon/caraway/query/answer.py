@@ -3,12 +3,24 @@
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import trio
 
 from caraway.core.casualties import GRACE, Death
 from caraway.errors import QueryError, QueryFailure
-from caraway.model import FlightMessage, Query, ResultFormat
+from caraway.model import (
+    ANONYMOUS,
+    SYSTEM,
+    CacheReading,
+    CacheReport,
+    CacheScope,
+    FlightMessage,
+    Principal,
+    Query,
+    ResultFormat,
+    ScanRequest,
+)
 from caraway.ports import Tables
 from caraway.query.process import Line, Worker
 from caraway.query.protocol import (
@@ -41,6 +53,8 @@ class Conversation:
 
     def __init__(self, worker: Worker, tables: Tables, line: Line) -> None:
         self.worker = worker
+        self.readings: tuple[CacheReading, ...] = ()
+        self._principal = SYSTEM
         self._tables = tables
         self._line = line
         self._decoder = Decoder()
@@ -48,6 +62,7 @@ class Conversation:
         self._pins = AsyncExitStack()
 
     async def ask(self, query: Query, work: Work) -> None:
+        self._principal = query.principal
         version = self._tables.catalog.value.version
         await self._send(Ask(query.sql, work, query.parameters, query.format, version, query.compression))
 
@@ -62,10 +77,15 @@ class Conversation:
                 case NeedCatalog():
                     await self._send(GiveCatalog(self._tables.catalog.value))
                 case Resolve(scans):
-                    snapshots = await self._pins.enter_async_context(self._tables.resolve(scans))
-                    await self._send(GiveSnapshots(tuple(snapshots)))
+                    await self._resolve(scans)
                 case other:
                     raise ProtocolError(f"a worker does not send {type(other).__name__}")
+
+    async def _resolve(self, scans: tuple[ScanRequest, ...]) -> None:
+        mine = [replace(scan, principal=self._principal) for scan in scans]
+        pinned = await self._pins.enter_async_context(self._tables.resolve(mine))
+        self.readings += tuple(each.reading for each in pinned if each.reading is not None)
+        await self._send(GiveSnapshots(tuple(each.snapshot for each in pinned), tuple(each.only for each in pinned)))
 
     async def close(self) -> None:
         """Hang up and wait until the worker confirms that nothing of the query runs; if it can't in time, kill it."""
@@ -107,9 +127,10 @@ class Conversation:
 class Answer:
     """A QueryResult over a conversation; `begin` first."""
 
-    def __init__(self, conversation: Conversation, kind: ResultFormat, deadline: float) -> None:
+    def __init__(self, conversation: Conversation, query: Query, deadline: float) -> None:
         self._conversation = conversation
-        self._kind = kind
+        self._kind = query.format
+        self._principal = query.principal
         self._deadline = deadline
         self._first: Chunk | End | None = None
         self._schema = FlightMessage(b"", b"")
@@ -123,6 +144,14 @@ class Answer:
     @property
     def rows(self) -> int:
         return self._rows
+
+    @property
+    def report(self) -> CacheReport:
+        return CacheReport(scope=scope_of(self._principal))
+
+    @property
+    def readings(self) -> tuple[CacheReading, ...]:
+        return self._conversation.readings
 
     @property
     def complete(self) -> bool:
@@ -173,6 +202,13 @@ class Answer:
         if isinstance(part, Schema):
             raise ProtocolError("a second schema")
         return part
+
+
+def scope_of(principal: Principal) -> CacheScope:
+    """Who else may be given this principal's answers."""
+    if principal == SYSTEM:
+        return CacheScope.SYSTEM
+    return CacheScope.SHARED if principal.id == ANONYMOUS.id else CacheScope.USER
 
 
 def timed_out() -> QueryError:

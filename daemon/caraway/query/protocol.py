@@ -22,6 +22,7 @@ from caraway.model import (
     Catalog,
     IpcTail,
     Parameters,
+    Principal,
     ResultFormat,
     ScanRequest,
     Snapshot,
@@ -66,9 +67,10 @@ class GiveCatalog:
 
 @dataclass(frozen=True, slots=True)
 class GiveSnapshots:
-    """Pinned snapshots, in the order of the scans that were asked for."""
+    """Pinned snapshots, in the order of the scans that were asked for, and what each may show (`Pinned.only`)."""
 
     snapshots: tuple[Snapshot, ...]
+    only: tuple[Predicate | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ _CLASSES = {
     for kind in (
         *get_args(Predicate),
         *get_args(SnapshotData),
-        *(Literal, IpcTail, Snapshot, ScanRequest, Catalog, TableInfo, ViewInfo, ResultFormat, QueryFailure),
+        *(Literal, IpcTail, Snapshot, ScanRequest, Principal, Catalog, TableInfo, ViewInfo, ResultFormat, QueryFailure),
         *(Work, Ask, GiveCatalog, GiveSnapshots, NeedCatalog, Resolve, End, Failed),
     )
 }

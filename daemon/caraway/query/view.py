@@ -9,11 +9,8 @@ import pyarrow as pa
 from caraway.errors import QueryError, QueryFailure, SourceError
 from caraway.flight.codec import BatchDecoder, FlightData
 from caraway.kernels import filter_batch
-from caraway.model import FlightMessage, Principal, Query, ReadRequest, ResultFormat
+from caraway.model import SYSTEM, FlightMessage, Query, ReadRequest, ResultFormat
 from caraway.ports import QueryEngine, QueryResult
-
-SYSTEM = Principal("system")
-"""On whose behalf the daemon itself asks."""
 
 PERMANENT = (QueryFailure.INVALID, QueryFailure.NOT_FOUND, QueryFailure.FORBIDDEN)
 
