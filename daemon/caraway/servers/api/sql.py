@@ -23,6 +23,7 @@ STATUS = {
     QueryFailure.OVERLOADED: 503,
     QueryFailure.UNAVAILABLE: 503,
     QueryFailure.SOURCE: 400,
+    QueryFailure.NOT_CACHED: 504,
     QueryFailure.INTERNAL: 500,
 }
 

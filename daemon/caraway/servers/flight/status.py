@@ -23,6 +23,7 @@ _CODES = {
     QueryFailure.OVERLOADED: Code.RESOURCE_EXHAUSTED,
     QueryFailure.UNAVAILABLE: Code.UNAVAILABLE,
     QueryFailure.SOURCE: Code.UNAVAILABLE,
+    QueryFailure.NOT_CACHED: Code.NOT_FOUND,
     QueryFailure.INTERNAL: Code.INTERNAL,
 }
 _RETRYABLE = frozenset({QueryFailure.UNAVAILABLE, QueryFailure.SOURCE})
