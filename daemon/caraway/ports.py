@@ -20,6 +20,8 @@ from caraway.model import (
     FlightMessage,
     Generation,
     Head,
+    HttpRequest,
+    HttpResponse,
     LogEntry,
     Pinned,
     PlanFacts,
@@ -176,6 +178,9 @@ class Accelerator(Protocol):
 
 Connect: TypeAlias = Callable[[], Awaitable[Source]]
 """Opens a source: resolves its secrets, verifies its endpoint. SourceError, or ConfigError for a bad parameter."""
+
+Send: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
+"""Sends one HTTP request. Any status is an answer; SourceError where there is none, after as many retries as set."""
 
 OpenStore: TypeAlias = Callable[[pa.Schema | None], Awaitable[Accelerator | None]]
 """Opens a dataset's accelerator for a schema; without one, what an earlier run left, or None if it left nothing."""

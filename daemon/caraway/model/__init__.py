@@ -26,6 +26,7 @@ from caraway.model.changes import (
     TimeFormat,
     Truncate,
 )
+from caraway.model.http import HttpHeaders, HttpRequest, HttpResponse
 from caraway.model.queries import (
     ANONYMOUS,
     SYSTEM,
@@ -78,6 +79,9 @@ __all__ = [
     "FlightMessage",
     "Generation",
     "Head",
+    "HttpHeaders",
+    "HttpRequest",
+    "HttpResponse",
     "Index",
     "IpcTail",
     "LogEntry",
