@@ -11,10 +11,10 @@ import pytest
 
 from caraway.config.model import ColumnDecl, Dataset, FromUri
 from caraway.config.params import ConnectorParams
-from caraway.connectors.file.formats import Parquet
 from caraway.connectors.file.listing import list_files, token
-from caraway.connectors.file.pruning import row_groups
 from caraway.connectors.file.source import FileSource, open_file_source
+from caraway.connectors.formats.parquet import Parquet
+from caraway.connectors.formats.pruning import row_groups
 from caraway.core.predicate import Compare, Like, Literal, Predicate
 from caraway.errors import ConfigError, SourceError
 from caraway.model import ReadRequest, TimeColumn

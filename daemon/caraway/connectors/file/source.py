@@ -12,11 +12,12 @@ from caraway import blocking
 from caraway.config.model import Dataset
 from caraway.config.params import ConnectorParams
 from caraway.connectors.draw import draw, needed_columns
-from caraway.connectors.file.formats import Format
 from caraway.connectors.file.listing import File, TooManyFilesError, list_files, token
 from caraway.connectors.file.options import file_spec
-from caraway.connectors.file.schemas import merged, with_declared
 from caraway.connectors.file.spec import VIRTUAL, FileSpec
+from caraway.connectors.formats.base import Format
+from caraway.connectors.formats.failures import understanding
+from caraway.connectors.formats.schemas import merged, with_declared
 from caraway.core.predicate import And, Predicate, all_of, columns_of
 from caraway.errors import SourceError
 from caraway.kernels import filter_batch
@@ -184,7 +185,8 @@ def _column(batch: pa.RecordBatch, column: pa.Field, file: File) -> pa.Array:
 def reading(path: Path, dataset: str) -> Iterator[None]:
     """Failures of the disk and of the format as SourceError that names the file; all may heal by themselves."""
     try:
-        yield
+        with understanding(path, dataset):
+            yield
     except FileNotFoundError as error:
         raise SourceError(f"{dataset}: {path} does not exist.", remedy="Check the path in `from`.") from error
     except PermissionError as error:
@@ -195,9 +197,3 @@ def reading(path: Path, dataset: str) -> Iterator[None]:
         raise SourceError(f"{dataset}: {path} means {error}.", remedy="Narrow the path.", transient=False) from error
     except OSError as error:
         raise SourceError(f"{dataset}: {path} can't be read: {error.strerror or error}.") from error
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise SourceError(
-            f"{dataset}: {path} is malformed: {str(error).rstrip('.')}.",
-            remedy="Repair or remove the file; if a value has another type than the first rows, declare the column's "
-            "type under the dataset's `columns`.",
-        ) from error

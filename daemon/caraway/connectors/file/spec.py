@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from caraway.connectors.file.formats import Format
 from caraway.connectors.file.listing import File
+from caraway.connectors.formats.base import Format
 
 _MOMENT = pa.timestamp("us", "UTC")
 VIRTUAL: Mapping[str, tuple[pa.DataType, Callable[[File], object]]] = MappingProxyType(
