@@ -1,0 +1,1 @@
+"""`from: http://..` and `https://..`: files, and APIs whose answers are JSON."""
