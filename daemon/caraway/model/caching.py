@@ -72,6 +72,8 @@ class CacheReading:
     entries: int = 1
     shares: tuple[int, ...] | None = None
     """Which parts of the table's `Generation` were read; None: all of them."""
+    generation: Generation | None = None
+    """What the table held when its rows were pinned, what this query had fetched included; None: it was not noted."""
 
 
 @dataclass(frozen=True, slots=True)
