@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from caraway.cli import main as cli
-from caraway.cli.results import MOST_ROWS
+from caraway.cli.caches import told
+from caraway.cli.results import MOST_ROWS, Answer
 
 ARROW = "application/vnd.apache.arrow.stream"
 
@@ -183,6 +184,47 @@ def test_sql_from_a_pipe_runs_each_statement_until_one_fails(server, caraway, mo
     code, out, err = caraway("sql", "--json")
     assert (code, out, err) == (1, "[]\n", "no such table\n")
     assert [asked.body for asked in server.asked] == [b"select ';'", b"-- c;\nselect nope"]
+
+
+@pytest.mark.parametrize(("flags", "sent"), [([], None), (["cache"], None), (["no-cache"], "no-cache")])
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_sql_says_with_each_statement_what_it_asks_of_the_cache(server, caraway, flags, sent, form):
+    server.routes["POST /v1/sql"] = 200, b"[]" if form else arrow(pa.table({"id": [1]}))
+    asked = [part for flag in flags for part in ("--cache-control", flag)]
+    assert caraway("sql", *asked, *form, "-c", "select 1; select 2")[0] == 0
+    assert [each.headers.get("cache-control") for each in server.asked] == [sent, sent]
+
+
+@pytest.mark.parametrize("value", ["no-store", "", "Cache", "max-age=0"])
+def test_sql_refuses_other_words_of_cache_control(server, caraway, capsys, value):
+    with pytest.raises(SystemExit) as ended:
+        caraway("sql", "--cache-control", value, "-c", "select 1")
+    assert ended.value.code == 2
+    assert "--cache-control: invalid choice" in capsys.readouterr().err
+    assert not server.asked
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({}, ""),
+        ({"results-cache-status": "HIT"}, "(cache hit)"),
+        ({"results-cache-status": "STALE"}, "(cache hit, stale)"),
+        ({"results-cache-status": "MISS"}, "(cache miss)"),
+        ({"results-cache-status": "BYPASS"}, "(cache bypassed)"),
+        ({"results-cache-status": "NEW", "dataset-cache-status": "t; new; age=1, ;;,"}, ""),
+        ({"dataset-cache-status": "tv_shows; hit; age=12"}, "(tv_shows hit, 12s old)"),
+        (
+            {"results-cache-status": "MISS", "dataset-cache-status": 'a.b; stale; age=75, "x, \\"y"; fwd=miss'},
+            '(cache miss; a.b stale, 1m15s old; x, "y fetched)',
+        ),
+        ({"dataset-cache-status": "t; stale-if-error; age=300"}, "(t stale since its source fails, 5m old)"),
+        ({"dataset-cache-status": '"\x1b[2J"; hit; age=0'}, "(\\x1b[2J hit, 0s old)"),
+    ],
+)
+def test_what_the_caches_did_stands_beside_the_time(headers, words):
+    answer = Answer(pa.table({}), 3, 0.00123, told(headers))
+    assert answer.timing.plain == "Time: 0.0012 seconds. 3 rows." + (f" {words}" if words else "")
 
 
 def test_sql_that_is_cut_off_fails(server, caraway):

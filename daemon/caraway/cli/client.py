@@ -50,9 +50,11 @@ class Client:
             return _checked(self._http.post(path, json=dict(body))).json()
 
     @contextmanager
-    def ask(self, sql: str, accept: str) -> Iterator[httpx2.Response]:
+    def ask(self, sql: str, accept: str, cache_control: str = "") -> Iterator[httpx2.Response]:
         """A query's answer while it streams; leaving the context early cancels the query."""
         headers = {"Accept": accept, "Content-Type": "text/plain; charset=utf-8"}
+        if cache_control:
+            headers["Cache-Control"] = cache_control
         with (
             self._explained(),
             self._http.stream("POST", "/v1/sql", content=sql.encode(), headers=headers) as response,

@@ -84,6 +84,12 @@ def _add_client_verbs(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     sql = _client_verb(verbs, "sql", "ask questions in SQL: as a shell, by -c, or from a pipe", "caraway.cli.sql:sql")
     sql.add_argument("-c", dest="statement", metavar="SQL", help="run this and leave")
     sql.add_argument("--csv", action="store_true", help="print CSV")
+    sql.add_argument(
+        "--cache-control",
+        choices=["cache", "no-cache"],
+        default="cache",
+        help="whether answers may come out of the results cache",
+    )
     _client_verb(verbs, "datasets", "list the datasets and how they fare", "caraway.cli.lists:datasets")
     _client_verb(verbs, "status", "list the servers of the daemon", "caraway.cli.lists:status")
     _client_verb(verbs, "pods", "list the spicepods that run", "caraway.cli.lists:pods")

@@ -37,8 +37,8 @@ MIN MAX CAST DATE_TRUNC SHOW TABLES DESCRIBE EXPLAIN ANALYZE VALUES EXISTS INTER
 COLUMNS_SQL = "select table_schema, table_name, column_name from information_schema.columns"
 
 
-def repl(client: Client) -> int:
-    """Read and run statements until the user leaves."""
+def repl(client: Client, cache_control: str = "") -> int:
+    """Read and run statements until the user leaves, each with the Cache-Control that is given."""
     out = console()
     out.print(BANNER)
     names = Names()
@@ -65,15 +65,15 @@ def repl(client: Client) -> int:
         if _word(text) == "help":
             out.print(HELP)
         else:
-            _run_all(client, text)
+            _run_all(client, text, cache_control)
 
 
-def _run_all(client: Client, text: str) -> None:
+def _run_all(client: Client, text: str, cache_control: str) -> None:
     """Run the statements of one entry; the first failure ends it."""
     complete, rest = split(text)
     try:
         for statement in [*complete, rest] if rest else complete:
-            print_answer(fetch(client, statement))
+            print_answer(fetch(client, statement, cache_control))
     except CliError as error:
         console().print(plain(explained(error)), style="red")
     except KeyboardInterrupt:

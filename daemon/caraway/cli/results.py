@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import httpx2
 import pyarrow as pa
+from rich.text import Text
 
+from caraway.cli.caches import told
 from caraway.cli.client import Client
 from caraway.cli.errors import CliError
 from caraway.cli.output import console
@@ -21,28 +23,31 @@ MOST_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The first rows of an answer, how many there were, and the seconds until the last one."""
+    """The first rows of an answer, how many there were, the seconds until the last one, and what the caches did."""
 
     shown: pa.Table
     rows: int
     seconds: float
+    caches: Text
 
     @property
-    def timing(self) -> str:
-        return f"Time: {self.seconds:.4f} seconds. {self.rows} row{'' if self.rows == 1 else 's'}."
+    def timing(self) -> Text:
+        time = f"Time: {self.seconds:.4f} seconds. {self.rows} row{'' if self.rows == 1 else 's'}."
+        return Text.assemble(time, " ", self.caches) if self.caches else Text(time)
 
 
-def fetch(client: Client, sql: str) -> Answer:
+def fetch(client: Client, sql: str, cache_control: str = "") -> Answer:
     """Run one statement; all rows are received and counted, the first MOST_ROWS kept. CliError if it fails."""
     begun = time.perf_counter()
-    with client.ask(sql, ARROW) as response:
+    with client.ask(sql, ARROW, cache_control) as response:
         try:
             with pa.ipc.open_stream(_Body(response)) as reader:
                 kept, rows = _kept(reader)
                 shown = pa.Table.from_batches(kept, reader.schema)
         except (pa.ArrowException, OSError) as error:
             raise CliError(f"The answer is not Arrow, or ended too early: {error}.") from error
-    return Answer(shown, rows, time.perf_counter() - begun)
+        caches = told(response.headers)
+    return Answer(shown, rows, time.perf_counter() - begun, caches)
 
 
 def print_answer(answer: Answer) -> None:
@@ -54,12 +59,12 @@ def print_answer(answer: Answer) -> None:
             f"{answer.shown.num_rows} of {answer.rows:,} rows are shown; --csv and --json give all."
         )
     if out.is_terminal:
-        out.print(f"\n{answer.timing}\n")
+        out.print(Text.assemble("\n", answer.timing, "\n"))
 
 
-def pass_through(client: Client, sql: str, accept: str) -> None:
+def pass_through(client: Client, sql: str, accept: str, cache_control: str = "") -> None:
     """Write the server's JSON or CSV to standard output as it comes."""
-    with client.ask(sql, accept) as response:
+    with client.ask(sql, accept, cache_control) as response:
         last = b""
         for chunk in response.iter_bytes():
             sys.stdout.buffer.write(chunk)

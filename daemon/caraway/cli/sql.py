@@ -16,7 +16,7 @@ def sql(options: argparse.Namespace) -> int:
         if options.statement is None and sys.stdin.isatty() and not (options.json or options.csv):
             from caraway.cli.repl import repl
 
-            return repl(client)
+            return repl(client, cache_control(options))
         text = sys.stdin.read() if options.statement is None else options.statement
         complete, rest = split(text)
         for statement in [*complete, rest] if rest else complete:
@@ -24,14 +24,19 @@ def sql(options: argparse.Namespace) -> int:
     return 0
 
 
+def cache_control(options: argparse.Namespace) -> str:
+    """What is asked of the results cache with each statement; "" is nothing."""
+    return "no-cache" if options.cache_control == "no-cache" else ""
+
+
 def _run(client: Client, statement: str, options: argparse.Namespace) -> None:
     from caraway.cli.results import fetch, pass_through, print_answer
 
     try:
         if options.json or options.csv:
-            pass_through(client, statement, "text/csv" if options.csv else "application/json")
+            pass_through(client, statement, "text/csv" if options.csv else "application/json", cache_control(options))
         else:
-            print_answer(fetch(client, statement))
+            print_answer(fetch(client, statement, cache_control(options)))
     except CliError as error:
         raise explained(error) from error
 
