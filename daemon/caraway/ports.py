@@ -180,7 +180,11 @@ Connect: TypeAlias = Callable[[], Awaitable[Source]]
 """Opens a source: resolves its secrets, verifies its endpoint. SourceError, or ConfigError for a bad parameter."""
 
 Send: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
-"""Sends one HTTP request. Any status is an answer; SourceError where there is none, after as many retries as set."""
+"""Sends one HTTP request. Any status is an answer; SourceError where there is none, after as many retries as set.
+
+What a transport gives as the `age` of its answer is the time from sending the attempt that was answered to its end:
+neither retries before it nor a wait for a rate limit make an answer old.
+"""
 
 OpenStore: TypeAlias = Callable[[pa.Schema | None], Awaitable[Accelerator | None]]
 """Opens a dataset's accelerator for a schema; without one, what an earlier run left, or None if it left nothing."""

@@ -11,6 +11,7 @@ from caraway.model.caching import (
     Generation,
     PlanFacts,
     ReadingStatus,
+    ResponseCacheStatistics,
     ResultsCacheStatistics,
 )
 from caraway.model.changes import (
@@ -101,6 +102,7 @@ __all__ = [
     "RefreshOverrides",
     "Request",
     "ResultFormat",
+    "ResponseCacheStatistics",
     "ResultsCacheStatistics",
     "ScanRequest",
     "Secret",

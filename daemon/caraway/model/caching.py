@@ -125,6 +125,33 @@ class ResultsCacheStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseCacheStatistics:
+    """What an HTTP response cache holds now, and counts of requests since the start; each counts as one of them."""
+
+    size_bytes: int = 0
+    items: int = 0
+    hits: int = 0
+    """Answered out of the cache, fresh."""
+    stale: int = 0
+    """Answered out of it, past its time: the origin allowed that while it is asked again, or where it fails."""
+    revalidated: int = 0
+    """The origin said that what is stored still holds."""
+    misses: int = 0
+    """The origin sent an answer, or there was none."""
+    coalesced: int = 0
+    """Answered by what an equal request brought that was under way."""
+    bypassed: int = 0
+    """Sent past the cache: a method or a header that it has no part in."""
+    revalidations: int = 0
+    """In the background; these are no requests."""
+    skipped: int = 0
+    """Revalidations that were left out, since as many ran as may."""
+    failures: int = 0
+    """Revalidations in the background that failed."""
+    evictions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CachingStatus:
     """How a dataset in caching mode fares: what it holds now, and counts of requests since the start."""
 
