@@ -12,7 +12,7 @@ import trio
 from caraway.config.model import QueryLimits
 from caraway.errors import QueryError, QueryFailure
 from caraway.events import QueryFinished, WorkerDied, WorkerStarted, WorkerStopped
-from caraway.model import ArrowFiles, FlightMessage, Principal, Query
+from caraway.model import ArrowFiles, FlightMessage, PlanFacts, Principal, Query
 from caraway.query.actor import WAITING_PER_RUNNING, QueryActor
 from caraway.query.protocol import ProtocolError
 from support.fake_worker import FakeWorker
@@ -110,6 +110,52 @@ async def test_pins_are_held_until_the_end(autojump_clock, rig):
 async def test_a_dataset_that_is_not_ready_fails_the_query(autojump_clock, rig):
     rig.tables.not_ready.add("t")
     assert await fails(rig, "read t") is QueryFailure.NOT_READY
+
+
+async def test_the_plan_is_told_before_anything_is_read(autojump_clock, rig):
+    heard = []
+    async with rig.actor.execute(Query("planned read t"), lambda facts: heard.append((facts, rig.tables.pins))):
+        assert heard == [(PlanFacts("key of read t", ("read t",), cacheable=True), 0)]
+        assert rig.tables.pins == 1
+    assert await rig.rows("planned ok") == [b"0"]
+
+
+class FoundElsewhereError(Exception):
+    """What a cache raises when it has the answer."""
+
+
+@pytest.mark.parametrize("end", [FoundElsewhereError(), QueryError("not there", QueryFailure.NOT_CACHED)])
+@pytest.mark.parametrize("sql", ["planned read t", "planned late 5"])
+async def test_who_hears_of_the_plan_may_end_the_query_and_tells_of_it_alone(autojump_clock, rig, sql, end):
+    def planned(facts):
+        raise end
+
+    began = trio.current_time()
+    with pytest.raises(type(end)) as caught:
+        async with rig.actor.execute(Query(sql), planned):
+            raise AssertionError
+    assert caught.value is end
+    assert trio.current_time() == began
+    assert rig.outcomes() == []
+    assert rig.tables.pins == 0
+    assert "running=0" in repr(rig.actor)
+    assert await rig.rows("ok") == [b"0"]
+
+
+async def test_a_plan_is_told_once_however_often_its_worker_dies(autojump_clock, rig):
+    heard = []
+    with pytest.raises(QueryError):
+        async with rig.actor.execute(Query("planned crash"), heard.append):
+            raise AssertionError
+    assert [facts.key for facts in heard] == ["key of crash"]
+    assert rig.outcomes() == [("planned crash", "internal")]
+
+
+async def test_a_query_that_fails_after_its_plan_is_told_as_failed(autojump_clock, rig):
+    with pytest.raises(QueryError):
+        async with rig.actor.execute(Query("planned fail resources"), lambda facts: None):
+            raise AssertionError
+    assert rig.outcomes() == [("planned fail resources", "resources")]
 
 
 async def test_plan_and_table_schema(autojump_clock, rig):
@@ -298,7 +344,7 @@ async def test_a_worker_that_dies_of_itself_is_told_with_its_last_words(autojump
     assert [(event.reason, event.last_words) for event in died] == [("crashed", "what it said last")] * 2
 
 
-@pytest.mark.parametrize("sql", ["late 9", "read t", "catalog", "slow 3", "stuck"])
+@pytest.mark.parametrize("sql", ["late 9", "read t", "catalog", "slow 3", "stuck", "planned read t"])
 @pytest.mark.parametrize("after", [0, 0.2, 0.7, 1.5, 4.0])
 async def test_cancelled_anywhere_nothing_stays_behind(autojump_clock, sql, after):
     async with running(Rig()) as rig:

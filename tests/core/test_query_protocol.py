@@ -16,6 +16,7 @@ from caraway.model import (
     Cursor,
     IpcTail,
     ParquetFiles,
+    PlanFacts,
     ResultFormat,
     ScanRequest,
     Snapshot,
@@ -57,9 +58,11 @@ MESSAGES = [
     Ask("select :a", Work.PLAN, {"a": 1, "$": "odd", "v": {"nested": ()}}),
     GiveCatalog(Catalog(4, (TableInfo("t", b"\x00\x01", True, "c"),), (ViewInfo("v", "select 1"),))),
     GiveSnapshots(
-        (SNAPSHOT, Snapshot("e", 0, 0, 0, 0, 2**62, PARQUET), Snapshot("", 0, 0, 0, 0, 1, SqliteTable(Path("s"), "t")))
+        (SNAPSHOT, Snapshot("e", 0, 0, 0, 0, 2**62, PARQUET), Snapshot("", 0, 0, 0, 0, 1, SqliteTable(Path("s"), "t"))),
+        (None, PREDICATE, None),
     ),
     NeedCatalog(),
+    PlanFacts("00ff", ("t", "s.u"), cacheable=True, volatile=False),
     Resolve((ScanRequest("t"), ScanRequest("s.t", ("a", "b"), PREDICATE, 5, True))),
     Schema(b"flatbuffer"),
     Chunk(3, 2, b"xyz"),

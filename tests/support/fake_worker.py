@@ -7,7 +7,7 @@ import trio.testing
 
 from caraway.core.casualties import Death
 from caraway.errors import QueryFailure
-from caraway.model import ScanRequest
+from caraway.model import PlanFacts, ScanRequest
 from caraway.query.protocol import (
     Ask,
     Chunk,
@@ -150,6 +150,7 @@ class FakeWorker:
             "fail": lambda: line.send(Failed(QueryFailure(argument), f"it failed: {argument}")),
             "catalog": lambda: self._catalog(line),
             "read": lambda: self._read(line, argument),
+            "planned": lambda: self._planned(line, argument),
             "crash": lambda: self._die(Death.CRASHED),
             "eat": lambda: self._die(Death.MEMORY),
             "garbage": lambda: line.stream.send_all(b"\xff" * 20),
@@ -177,6 +178,10 @@ class FakeWorker:
         if not isinstance(given, GiveSnapshots):
             return
         await answer(line, chunks=2, pause=1)
+
+    async def _planned(self, line: Line, then: str) -> None:
+        await line.send(PlanFacts(f"key of {then}", (then,), cacheable=True))
+        await self._obey(Ask(then), line)
 
     async def _die(self, death: Death) -> None:
         self.kill(death)

@@ -3,7 +3,7 @@
 import itertools
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -19,7 +19,7 @@ from caraway.events import QueryFinished, WorkerDied, WorkerStarted, WorkerStopp
 from caraway.latest import Latest
 from caraway.model import FlightMessage, Query, ResultFormat
 from caraway.ports import Emit, Planned, Tables
-from caraway.query.answer import Answer, Conversation, WorkerDiedError, lost, timed_out
+from caraway.query.answer import Answer, Conversation, Listener, WorkerDiedError, lost, timed_out
 from caraway.query.machine import usable_memory
 from caraway.query.process import Worker, WorkerProcess, private_directory, wipe_left_over
 from caraway.query.protocol import ProtocolError, Schema, Work
@@ -120,12 +120,12 @@ class QueryActor:
     # --- queries -----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def execute(self, query: Query, planned: Planned | None = None) -> AsyncIterator[Answer]:  # noqa: ARG002
-        """See ports.PlanningEngine."""
-        deadline = self._deadline(query)
-        with self._accounted(query) as answers:
+    async def execute(self, query: Query, planned: Planned | None = None) -> AsyncIterator[Answer]:
+        """See ports.PlanningEngine. A query that `planned` ends is the caller's to tell of: no QueryFinished."""
+        deadline, listener = self._deadline(query), Listener(planned)
+        with self._accounted(query, listener) as answers:
             async with AsyncExitStack() as stack:
-                answer = await self._begin(query, deadline, stack)
+                answer = await self._begin(query, deadline, stack, listener)
                 answers.append(answer)
                 yield answer
 
@@ -137,7 +137,7 @@ class QueryActor:
         """See ports.QueryEngine."""
         return await self._schema(Query(name, format=ResultFormat.IPC), Work.TABLE)
 
-    async def _begin(self, query: Query, deadline: float, stack: AsyncExitStack) -> Answer:
+    async def _begin(self, query: Query, deadline: float, stack: AsyncExitStack, listener: Listener) -> Answer:
         """The first answer of as many attempts as the deaths of workers make necessary."""
         casualty = Casualty(streamed=False, alone=False, attempt=1)
         while True:
@@ -145,7 +145,7 @@ class QueryActor:
                 await held.enter_async_context(self._admitted(query, deadline, alone=casualty.alone))
                 worker = await self._worker(deadline)
                 try:
-                    conversation = await held.enter_async_context(self._conversation(worker))
+                    conversation = await held.enter_async_context(self._conversation(worker, listener))
                     answer = Answer(conversation, query, deadline)
                     await self._in_time(deadline, conversation.ask, query, Work.ROWS)
                     await self._in_time(deadline, answer.begin)
@@ -162,7 +162,7 @@ class QueryActor:
             while True:
                 worker = await self._worker(deadline)
                 try:
-                    async with self._conversation(worker) as conversation:
+                    async with self._conversation(worker, Listener()) as conversation:
                         await self._in_time(deadline, conversation.ask, query, work)
                         schema = await self._in_time(deadline, conversation.next)
                 except WorkerDiedError as error:
@@ -224,12 +224,12 @@ class QueryActor:
         raise _stopped()
 
     @asynccontextmanager
-    async def _conversation(self, worker: Worker) -> AsyncIterator[Conversation]:
+    async def _conversation(self, worker: Worker, listener: Listener) -> AsyncIterator[Conversation]:
         try:
             line = await worker.connect()
         except OSError as error:
             raise WorkerDiedError from error
-        conversation = Conversation(worker, self._tables, line)
+        conversation = Conversation(worker, self._tables, line, listener)
         try:
             yield conversation
         finally:
@@ -247,8 +247,8 @@ class QueryActor:
         return trio.current_time() + timeout if timeout is not None else math.inf
 
     @contextmanager
-    def _accounted(self, query: Query) -> Iterator[list[Answer]]:
-        """Emit QueryFinished however the query ends; left early counts as cancelled."""
+    def _accounted(self, query: Query, listener: Listener) -> Iterator[list[Answer]]:
+        """Emit QueryFinished however the query ends, unless its plan's listener ended it; left early is cancelled."""
         began, answers = trio.current_time(), list[Answer]()
         failure: QueryError | None = QueryError("the caller left", QueryFailure.CANCELLED)
         try:
@@ -258,17 +258,20 @@ class QueryActor:
             failure = error
             raise
         finally:
-            self._emit(
-                QueryFinished(
-                    sql=query.sql,
-                    protocol=query.protocol,
-                    principal=query.principal.id,
-                    rows=answers[0].rows if answers else 0,
-                    seconds=trio.current_time() - began,
-                    failure=failure.failure.value if failure else "",
-                    error=failure.message if failure else "",
-                )
-            )
+            if not listener.ended:
+                self._emit(_finished(query, answers, trio.current_time() - began, failure))
+
+
+def _finished(query: Query, answers: Sequence[Answer], seconds: float, failure: QueryError | None) -> QueryFinished:
+    return QueryFinished(
+        sql=query.sql,
+        protocol=query.protocol,
+        principal=query.principal.id,
+        rows=answers[0].rows if answers else 0,
+        seconds=seconds,
+        failure=failure.failure.value if failure else "",
+        error=failure.message if failure else "",
+    )
 
 
 async def _first_of(*events: trio.Event) -> None:

@@ -16,12 +16,13 @@ from caraway.model import (
     CacheReport,
     CacheScope,
     FlightMessage,
+    PlanFacts,
     Principal,
     Query,
     ResultFormat,
     ScanRequest,
 )
-from caraway.ports import Tables
+from caraway.ports import Planned, Tables
 from caraway.query.process import Line, Worker
 from caraway.query.protocol import (
     Ask,
@@ -48,11 +49,27 @@ class WorkerDiedError(Exception):
     """The connection broke before the answer was complete."""
 
 
+class Listener:
+    """Tells the caller of a query's plan, once, however many workers die of it; `ended` if the caller then gave up."""
+
+    def __init__(self, planned: Planned | None = None) -> None:
+        self._planned = planned
+        self.ended = False
+
+    def hear(self, facts: PlanFacts) -> None:
+        planned, self._planned = self._planned, None
+        if planned is not None:
+            self.ended = True
+            planned(facts)
+            self.ended = False
+
+
 class Conversation:
     """The daemon's side of one connection; pins what the worker reads until `close`."""
 
-    def __init__(self, worker: Worker, tables: Tables, line: Line) -> None:
+    def __init__(self, worker: Worker, tables: Tables, line: Line, listener: Listener) -> None:
         self.worker = worker
+        self._listener = listener
         self.readings: tuple[CacheReading, ...] = ()
         self._principal = SYSTEM
         self._tables = tables
@@ -76,6 +93,8 @@ class Conversation:
                     raise QueryError(message, failure)
                 case NeedCatalog():
                     await self._send(GiveCatalog(self._tables.catalog.value))
+                case PlanFacts() as facts:
+                    self._listener.hear(facts)
                 case Resolve(scans):
                     await self._resolve(scans)
                 case other:

@@ -22,6 +22,7 @@ from caraway.model import (
     Catalog,
     IpcTail,
     Parameters,
+    PlanFacts,
     Principal,
     ResultFormat,
     ScanRequest,
@@ -111,7 +112,7 @@ class Failed:
 
 
 Request: TypeAlias = Ask | GiveCatalog | GiveSnapshots
-Reply: TypeAlias = NeedCatalog | Resolve | Schema | Chunk | End | Failed
+Reply: TypeAlias = NeedCatalog | PlanFacts | Resolve | Schema | Chunk | End | Failed
 Message: TypeAlias = Request | Reply
 
 _CLASSES = {
@@ -120,7 +121,7 @@ _CLASSES = {
         *get_args(Predicate),
         *get_args(SnapshotData),
         *(Literal, IpcTail, Snapshot, ScanRequest, Principal, Catalog, TableInfo, ViewInfo, ResultFormat, QueryFailure),
-        *(Work, Ask, GiveCatalog, GiveSnapshots, NeedCatalog, Resolve, End, Failed),
+        *(Work, Ask, GiveCatalog, GiveSnapshots, NeedCatalog, PlanFacts, Resolve, End, Failed),
     )
 }
 

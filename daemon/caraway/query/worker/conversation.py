@@ -89,6 +89,7 @@ class _Conversation:
 
     async def _rows(self, ask: Ask, session: Session, running: Running) -> None:
         planned = await self._step(ask, session.begin, ask.sql, ask.parameters, running)
+        await self._line.send(planned.facts)
         if planned.requests:
             snapshots = await self._resolve(planned.requests)
             step = self._step if session.holds(planned, snapshots) else _in_thread

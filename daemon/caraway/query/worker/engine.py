@@ -12,11 +12,12 @@ from datafusion.record_batch import RecordBatch
 
 from caraway.core.pushdown import requests
 from caraway.errors import QueryError, QueryFailure
-from caraway.model import Catalog, Parameters, ScanRequest, Snapshot
+from caraway.model import Catalog, Parameters, PlanFacts, ScanRequest, Snapshot
 from caraway.query.protocol import Ask
 from caraway.query.settings import WorkerSettings
 from caraway.query.worker import catalog as names_of
 from caraway.query.worker.catalog import CATALOG, SCHEMA, Names, Namespace, qualified
+from caraway.query.worker.facts import facts_of
 from caraway.query.worker.pace import Pace
 from caraway.query.worker.parameters import bind
 from caraway.query.worker.scans import Reading, forbid_writes, only_selects, readings, scans_any
@@ -44,6 +45,7 @@ class Planned:
     """A query planned over empty tables: `frame` would run on those; what it reads."""
 
     frame: DataFrame
+    facts: PlanFacts
     tables: tuple[str, ...]
     views: tuple[str, ...]
     readings: tuple[Reading, ...]
@@ -89,14 +91,19 @@ class Session:
     def plan(self, sql: str, parameters: Parameters) -> Planned:
         """QueryError FORBIDDEN for what writes; DataFusion's own errors for what it can't plan."""
         self._planning_names.reset(self.names)
-        frame = _sql(self._planning, sql, parameters)
-        forbid_writes(frame.logical_plan())
+        text, values = bind(sql, parameters)
+        frame = _sql(self._planning, text, values)
+        plan = frame.logical_plan()
+        forbid_writes(plan)
         tables, views = self.names.reached(frozenset(self._planning_names.looked_up))
-        if not tables or not scans_any(frame.logical_plan(), (*tables, *views)):
-            return Planned(frame, (), (), (), ())
+        if not scans_any(plan, (*tables, *views)):
+            tables, views = (), ()
+        facts = facts_of(plan.display_indent_schema(), text, values, tables, self.names)
+        if not tables:
+            return Planned(frame, facts, (), (), (), ())
         reads = readings(frame.optimized_logical_plan(), self.names.schemas)
         wanted = requests(tables, [reading.scan for reading in reads])
-        return Planned(frame, tables, views, reads, tuple(self._named(request) for request in wanted))
+        return Planned(frame, facts, tables, views, reads, tuple(self._named(request) for request in wanted))
 
     def begin(self, sql: str, parameters: Parameters, running: Running) -> Planned:
         """Plan; a query that reads none of the tables is started at once."""
@@ -179,7 +186,7 @@ class Session:
         """Start the query over the real tables that are in place."""
         for name in planned.views:
             self._running_names.real[name] = self._running.sql(self.names.views[name].sql).into_view()
-        _execute(_sql(self._running, sql, parameters), running)
+        _execute(_sql(self._running, *bind(sql, parameters)), running)
 
     def table_schema(self, name: str) -> pa.Schema:
         """The schema of a table or view; QueryError NOT_FOUND."""
@@ -219,8 +226,7 @@ def _context(runtime: RuntimeEnvBuilder, settings: WorkerSettings) -> tuple[Sess
     return context, space
 
 
-def _sql(context: SessionContext, sql: str, parameters: Parameters) -> DataFrame:
-    text, values = bind(sql, parameters)
+def _sql(context: SessionContext, text: str, values: dict[str, pa.Scalar]) -> DataFrame:
     options = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
     return context.sql_with_options(text, options, values)
 
