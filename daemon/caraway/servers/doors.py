@@ -72,7 +72,8 @@ class Doors:
 
     def _http(self) -> HttpServer:
         tls = ssl_context(self._identity) if self._identity is not None else None
-        return HttpServer(create_app(self._services), emit=self._services.emit, tls=tls)
+        app = create_app(self._services)
+        return HttpServer(app, emit=self._services.emit, tls=tls, at_once=app.at_once)
 
     def _flight(self) -> FlightServer:
         services = self._services

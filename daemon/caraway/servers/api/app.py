@@ -12,9 +12,12 @@ from caraway.servers.api.datasets import DatasetRoutes
 from caraway.servers.api.pods import PodRoutes
 from caraway.servers.api.reply import PRINCIPAL, Reply, ReplyError, header, message, text
 from caraway.servers.api.rows import RowRoutes
-from caraway.servers.api.sql import SqlRoute
+from caraway.servers.api.sql import PATH as SQL
+from caraway.servers.api.sql import SqlRoute, first_values
 from caraway.servers.api.status import ReadyRoute, StatusRoute, health
+from caraway.servers.http1.at_once import Ready
 from caraway.servers.http1.exchange import ROUTE, Application, Message, Receive, Scope, Send
+from caraway.servers.http1.parser import Head
 from caraway.servers.services import Services
 
 OPEN = frozenset({"/health", "/v1/ready"})
@@ -25,19 +28,21 @@ READ = frozenset({"GET", "HEAD"})
 Handler = Callable[[Request], Awaitable[Reply]]
 
 
-def create_app(services: Services) -> Application:
+def create_app(services: Services) -> "Api":
     """The API over the daemon's Services. A bug in a handler goes up to the server's request border."""
-    return _Api(services)
+    return Api(services)
 
 
-class _Api:
-    """Routes that are asked often stand in a dictionary and are ASGI applications; Starlette finds the others."""
+class Api:
+    """An ASGI application. Routes asked often stand in a dictionary, as ASGI too; Starlette finds the others."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._cors = services.pod.runtime.cors
         bodies = Bodies()
+        self._sql = SqlRoute(services.engine, bodies)
         self._hot: dict[str, tuple[frozenset[str], Application]] = {
-            "/v1/sql": (frozenset({"POST"}), SqlRoute(services.engine, bodies)),
+            SQL: (frozenset({"POST"}), self._sql),
             "/health": (READ, health),
             "/v1/ready": (READ, ReadyRoute(services)),
         }
@@ -46,11 +51,11 @@ class _Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the API speaks http, not {scope['type']}")
-        lines = cors.lines(self._services.pod.runtime.cors, scope)
+        lines = cors.lines(self._cors, header(scope, b"origin"))
 
         async def send_with_lines(event: Message) -> None:
             if event["type"] == "http.response.start":
-                event["headers"] = [*event.get("headers", ()), *lines]
+                event["headers"] = cors.merged(event.get("headers", ()), lines)
             await send(event)
 
         try:
@@ -58,6 +63,16 @@ class _Api:
             await self._route(scope, receive, send_with_lines)
         except ReplyError as error:
             await error.reply(scope, receive, send_with_lines)
+
+    def at_once(self, head: Head, body: bytes) -> Ready | None:
+        """See http1.at_once: cached answers to SQL, for whom the border lets pass."""
+        if head.path != SQL or head.method != "POST" or self._services.shutting_down():
+            return None
+        headers = first_values(head.headers)
+        principal = self._principal(headers.get(b"x-api-key"))
+        if principal is None:
+            return None
+        return self._sql.at_once(headers, body, principal, cors.lines(self._cors, headers.get(b"origin")))
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -72,18 +87,20 @@ class _Api:
 
     async def _pass_border(self, scope: Scope) -> None:
         """Preflights, keys and shutdown, in this order."""
-        asked = cors.preflight(self._services.pod.runtime.cors, scope)
+        asked = cors.preflight(self._cors, scope)
         if asked is not None:
             raise ReplyError(asked)
         if scope["path"] in OPEN:
             return
-        key = header(scope, b"x-api-key")
-        principal = self._services.authenticator.admit(None if key is None else key.decode("utf-8", "surrogateescape"))
+        principal = self._principal(header(scope, b"x-api-key"))
         if principal is None:
             raise ReplyError(Reply(401, b"Unauthorized"))
         if self._services.shutting_down():
             raise ReplyError(text(503, "caraway is shutting down."))
         scope[PRINCIPAL] = principal
+
+    def _principal(self, key: bytes | None) -> Principal | None:
+        return self._services.authenticator.admit(None if key is None else key.decode("utf-8", "surrogateescape"))
 
 
 def _router(services: Services, bodies: Bodies) -> Router:

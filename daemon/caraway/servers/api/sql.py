@@ -1,15 +1,23 @@
-"""POST /v1/sql (reference/http_api.md 1)."""
+"""POST /v1/sql (reference/http_api.md 1).
 
-from typing import TypeAlias
+An answer that the results cache has is given at once, where it can be, by the task that reads the request.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import TypeAlias, cast
 
 import orjson
 
 from caraway.core.accept import CONTENT_TYPES, negotiate
 from caraway.errors import QueryError, QueryFailure
-from caraway.model import Parameters, Query, ResultFormat
-from caraway.ports import QueryEngine, QueryResult
+from caraway.model import CacheReading, CacheReport, Parameters, Principal, Query, ResultFormat
+from caraway.ports import Answered, QueryEngine, QueryResult
+from caraway.servers.api import cors
 from caraway.servers.api.bodies import Bodies
-from caraway.servers.api.reply import JSON, PRINCIPAL, Reply, ReplyError, header, text
+from caraway.servers.api.reply import JSON, PRINCIPAL, Reply, ReplyError, text
+from caraway.servers.cache_headers import client_key, directives, reading_lines, report_lines, sharing_lines
+from caraway.servers.http1.at_once import Ready
 from caraway.servers.http1.exchange import Receive, Scope, Send
 
 STATUS = {
@@ -27,7 +35,16 @@ STATUS = {
     QueryFailure.INTERNAL: 500,
 }
 
-Headers: TypeAlias = list[tuple[bytes, bytes]]
+PATH = "/v1/sql"
+
+Lines: TypeAlias = tuple[tuple[bytes, bytes], ...]
+Headers: TypeAlias = Mapping[bytes, bytes]
+"""Of a request, by lower-case name."""
+
+USUAL_FORMATS = {b"": ResultFormat.JSON, b"*/*": ResultFormat.JSON} | {
+    name.encode(): format_ for format_, name in CONTENT_TYPES.items()
+}
+"""What most clients accept; the rest is negotiated."""
 
 RETRY = frozenset({QueryFailure.OVERLOADED, QueryFailure.UNAVAILABLE})
 
@@ -40,18 +57,96 @@ class SqlRoute:
 
     def __init__(self, engine: QueryEngine, bodies: Bodies) -> None:
         self._engine = engine
+        self._peek: Callable[[Query], Answered | None] = getattr(engine, "peek", lambda _: None)
         self._bodies = bodies
+
+    def at_once(self, headers: Headers, body: bytes, principal: Principal, more: Lines) -> Ready | None:
+        """A cached answer with `more` lines in its header; None for all else, errors too, which `__call__` tells."""
+        try:
+            query = _query(headers, body, principal)
+            answered = self._peek(query)
+        except (ReplyError, QueryError):
+            return None
+        if answered is None:
+            return None
+        whole = _body(answered)
+        told = _wire(reading_header(answered.readings)) if answered.readings else b""
+        return Ready(
+            PATH,
+            b"%b%bcontent-length: %d\r\n\r\n" % (_wire_head(query.format, answered.report, more), told, len(whole)),
+            whole,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._bodies.read(receive) as body:
-            sql, parameters = statement(header(scope, b"content-type") or b"", body)
-            accept = (header(scope, b"accept") or b"").decode("latin-1")
-            query = Query(sql, parameters, negotiate(accept), scope[PRINCIPAL], protocol="http")
+            query = _query(first_values(scope["headers"]), body, scope[PRINCIPAL])
             try:
-                async with self._engine.execute(query) as result:
-                    await _stream(result, Outflow(send, _head(query.format)))
+                answered = self._peek(query)
+                if answered is None:
+                    await self._execute(query, send)
+                else:
+                    out = Outflow(send, _header(query.format, answered.report, answered.readings))
+                    await out.put(_body(answered))
+                    await out.end()
             except QueryError as error:
                 raise ReplyError(failure(error)) from error
+
+    async def _execute(self, query: Query, send: Send) -> None:
+        async with self._engine.execute(query) as result:
+            await _stream(result, Outflow(send, _header(query.format, result.report, result.readings)))
+
+
+def first_values(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The first value of each header."""
+    return dict(reversed(list(headers)))
+
+
+def _query(headers: Headers, body: bytes, principal: Principal) -> Query:
+    """What a request asks for; ReplyError 400 for a body without a statement."""
+    sql, parameters = statement(headers.get(b"content-type", b""), body)
+    accept = headers.get(b"accept", b"")
+    control, key = headers.get(b"cache-control"), headers.get(b"spice-cache-key")
+    return Query(
+        sql,
+        parameters,
+        USUAL_FORMATS.get(accept) or negotiate(accept.decode("latin-1")),
+        principal,
+        protocol="http",
+        directives=directives(None if control is None else control.decode("latin-1")),
+        cache_key=client_key(None if key is None else key.decode("latin-1")),
+    )
+
+
+def _body(answered: Answered) -> bytes:
+    return b"".join(cast("Iterable[bytes]", answered.chunks))
+
+
+@lru_cache(maxsize=256)
+def report_header(format_: ResultFormat, report: CacheReport) -> Lines:
+    """The lines of an answer that are the same for all of its format and report."""
+    told = (*report_lines(report), *sharing_lines(report))
+    return (b"content-type", CONTENT_TYPES[format_].encode()), *_encoded(told)
+
+
+def reading_header(readings: Iterable[CacheReading]) -> Lines:
+    return tuple(_encoded(reading_lines(readings)))
+
+
+def _encoded(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[bytes, bytes]]:
+    return ((name.encode(), value.encode()) for name, value in lines)
+
+
+def _header(format_: ResultFormat, report: CacheReport, readings: Iterable[CacheReading]) -> Lines:
+    return (*report_header(format_, report), *reading_header(readings))
+
+
+@lru_cache(maxsize=256)
+def _wire_head(format_: ResultFormat, report: CacheReport, more: Lines) -> bytes:
+    return _wire(cors.merged(report_header(format_, report), more))
+
+
+def _wire(lines: Lines) -> bytes:
+    return b"".join(b"%b: %b\r\n" % line for line in lines)
 
 
 def failure(error: QueryError) -> Reply:
@@ -113,15 +208,10 @@ async def _stream(result: QueryResult, out: "Outflow") -> None:
     await out.end()
 
 
-def _head(format_: ResultFormat) -> Headers:
-    """The header of an answer; the results cache will add its lines here."""
-    return [(b"content-type", CONTENT_TYPES[format_].encode())]
-
-
 class Outflow:
     """An answer on its way out, in pieces of at least FLUSH_BYTES but for the last."""
 
-    def __init__(self, send: Send, headers: Headers) -> None:
+    def __init__(self, send: Send, headers: Lines) -> None:
         self.begun = False
         self._send = send
         self._headers = headers

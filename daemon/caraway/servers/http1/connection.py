@@ -15,6 +15,7 @@ import trio
 from caraway.core.http_limits import HttpLimits
 from caraway.events import RequestFinished, ServerRequestCrashed
 from caraway.ports import Emit
+from caraway.servers.http1.at_once import AtOnce, Ready, Rest, not_at_once, whole_request
 from caraway.servers.http1.exchange import ROUTE, Application, Exchange, RequestRefusedError, Scope
 from caraway.servers.http1.parser import Body, End, Head, Phase, Received, Refused, RequestParser
 from caraway.servers.http1.response import Stage, plain
@@ -37,6 +38,7 @@ class Surroundings:
     emit: Emit
     date: Callable[[], bytes]
     scheme: str = "http"
+    at_once: AtOnce = not_at_once
 
 
 class Connection:
@@ -49,7 +51,7 @@ class Connection:
         self._limits = around.limits
         self._client = client
         self._parser = RequestParser(around.limits)
-        self._queue: deque[Exchange | Refused] = deque()
+        self._queue: deque[Exchange | Rest | Refused] = deque()
         self._newest: Exchange | None = None
         self._unfed = memoryview(b"")
         self._buffered = 0
@@ -141,6 +143,13 @@ class Connection:
         self._since += trio.current_time() - began  # the client is not to blame for this time
 
     def _take(self, events: Sequence[Received]) -> None:
+        # Who asks for more before the answer is there takes turns with the others.
+        if not (self._queue or self._unfed or self._draining) and (request := whole_request(events)) is not None:
+            started = trio.current_time()
+            ready = self._ask_at_once(*request)
+            if ready is not None:
+                self._answer_at_once(ready, request[0].method, started)
+                return
         for event in events:
             match event:
                 case Head():
@@ -155,7 +164,25 @@ class Connection:
                 case Refused():
                     self._refuse(event)
 
-    def _enqueue(self, item: Exchange | Refused) -> None:
+    def _ask_at_once(self, head: Head, body: bytes) -> Ready | None:
+        """The request border of answers that need no waiting; one that fails is left to the application."""
+        try:
+            return self._around.at_once(head, body)
+        except Exception as error:  # noqa: BLE001
+            self._crashed(f"{head.method} {head.path}", error)
+            return None
+
+    def _answer_at_once(self, ready: Ready, method: str, started: float) -> None:
+        self._heads += 1
+        data = ready.wire(self.date)
+        sent = self._send_nowait(data)
+        if sent < len(data):
+            self._enqueue(Rest(memoryview(data)[sent:], method, ready.route, started))
+            return
+        self._idle_since = started
+        self._finished(method, ready.route, "200", started)
+
+    def _enqueue(self, item: Exchange | Rest | Refused) -> None:
         self._queue.append(item)
         if self._wake_responder is not None:
             self._wake_responder.set()
@@ -218,17 +245,21 @@ class Connection:
 
     async def _respond(self) -> None:
         while await self._wait_request():
-            item = self._queue[0]
-            if isinstance(item, Refused):
-                self._finished("-", {}, str(item.status), trio.current_time())
-                await self._write_refusal(item)
-                return
-            await self._answer(item)
-            self._queue.popleft()
-            item.drop()
-            if not item.keeps_alive:
-                self._unread = self._unread or not item.ended
-                return
+            match self._queue[0]:
+                case Refused() as refused:
+                    self._finished("-", "*", str(refused.status), trio.current_time())
+                    return await self._write_refusal(refused)
+                case Rest() as rest:
+                    await self._write_rest(rest)
+                    self._queue.popleft()
+                case Exchange() as exchange:
+                    await self._answer(exchange)
+                    self._queue.popleft()
+                    exchange.drop()
+                    if not exchange.keeps_alive:
+                        self._unread = self._unread or not exchange.ended
+                        return None
+        return None
 
     async def _wait_request(self) -> bool:
         """Whether there is a request to answer; False once none will come."""
@@ -253,7 +284,7 @@ class Connection:
             whole = exchange.response.stage is Stage.COMPLETE
             status = str(exchange.response.status) if whole else "truncated"
         finally:
-            self._finished(exchange.head.method, scope, status, started)
+            self._finished(exchange.head.method, scope.get(ROUTE, "*"), status, started)
 
     async def _run_app(self, exchange: Exchange, scope: Scope) -> None:
         """The request border: whatever happens in the application, this connection alone feels it."""
@@ -262,8 +293,7 @@ class Connection:
         except RequestRefusedError as error:
             await self._end_badly(exchange, error.refused)
         except Exception as error:  # noqa: BLE001
-            request = f"{exchange.head.method} {scope.get(ROUTE, '*')}"
-            self._around.emit(ServerRequestCrashed("http", request, repr(error), traceback.format_exc()))
+            self._crashed(f"{exchange.head.method} {scope.get(ROUTE, '*')}", error)
             await self._end_badly(exchange, Refused(500, "internal error"))
         else:
             if exchange.response.stage in {Stage.WAITING, Stage.HEADED}:
@@ -283,9 +313,11 @@ class Connection:
         self._unread = True
         await self.write(plain(refused.status, refused.reason, date=self.date, body=body))
 
-    def _finished(self, method: str, scope: Scope, status: str, started: float) -> None:
-        seconds = trio.current_time() - started
-        self._around.emit(RequestFinished("http", method, scope.get(ROUTE, "*"), status, seconds))
+    def _finished(self, method: str, route: str, status: str, started: float) -> None:
+        self._around.emit(RequestFinished("http", method, route, status, trio.current_time() - started))
+
+    def _crashed(self, request: str, error: Exception) -> None:
+        self._around.emit(ServerRequestCrashed("http", request, repr(error), traceback.format_exc()))
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -298,7 +330,7 @@ class Connection:
     def date(self) -> bytes:
         return self._around.date()
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Send all of it; where the client is gone or takes nothing, everything about it is cancelled."""
         try:
             sent = self._send_nowait(data)
@@ -307,6 +339,14 @@ class Connection:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.cancel()
             await trio.lowlevel.checkpoint()
+
+    async def _write_rest(self, rest: Rest) -> None:
+        status = "499"
+        try:
+            await self.write(rest.data)
+            status = "200"
+        finally:
+            self._finished(rest.method, rest.route, status, rest.started)
 
     async def _write_slowly(self, data: memoryview) -> None:
         for start in range(0, len(data), WRITE_BYTES):
@@ -328,5 +368,5 @@ class Connection:
                 return
 
 
-def _takes_nothing(_data: bytes) -> int:
+def _takes_nothing(_data: bytes | memoryview) -> int:
     return 0

@@ -13,6 +13,7 @@ import trio
 from caraway.core.http_limits import HttpLimits
 from caraway.errors import ConfigError
 from caraway.ports import Emit
+from caraway.servers.http1.at_once import AtOnce, not_at_once
 from caraway.servers.http1.connection import Connection, Surroundings
 from caraway.servers.http1.exchange import Application
 from caraway.servers.http1.stream import TcpStream
@@ -37,14 +38,22 @@ class HttpServer:
     """
 
     def __init__(
-        self, app: Application, *, emit: Emit, limits: HttpLimits | None = None, tls: ssl.SSLContext | None = None
+        self,
+        app: Application,
+        *,
+        emit: Emit,
+        limits: HttpLimits | None = None,
+        tls: ssl.SSLContext | None = None,
+        at_once: AtOnce = not_at_once,
     ) -> None:
+        """`at_once` is asked before `app`, and only of requests that came whole."""
         self._around = Surroundings(
             app=app,
             limits=limits or HttpLimits(),
             emit=emit,
             date=Date().header,
             scheme="http" if tls is None else "https",
+            at_once=at_once,
         )
         self._tls = tls
         self._connections: set[Connection] = set()
