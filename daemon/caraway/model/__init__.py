@@ -2,6 +2,7 @@
 
 from caraway.model.basics import Cursor, Secret
 from caraway.model.caching import (
+    ANYTHING,
     CacheReading,
     CacheReport,
     CacheScope,
@@ -58,6 +59,7 @@ from caraway.model.streams import Arrival, Head, LogEntry, Mark, Phase, Position
 
 __all__ = [
     "ANONYMOUS",
+    "ANYTHING",
     "OFFSET_COLUMN",
     "SYSTEM",
     "Append",
@@ -101,8 +103,8 @@ __all__ = [
     "ReadingStatus",
     "RefreshOverrides",
     "Request",
-    "ResultFormat",
     "ResponseCacheStatistics",
+    "ResultFormat",
     "ResultsCacheStatistics",
     "ScanRequest",
     "Secret",
