@@ -17,6 +17,7 @@ from caraway.connectors.file.options import file_spec
 from caraway.connectors.file.spec import VIRTUAL, FileSpec
 from caraway.connectors.formats.base import Format
 from caraway.connectors.formats.failures import understanding
+from caraway.connectors.formats.rows import rows_of, shaped
 from caraway.connectors.formats.schemas import merged, with_declared
 from caraway.core.predicate import And, Predicate, all_of, columns_of
 from caraway.errors import SourceError
@@ -138,16 +139,14 @@ def _rows(
     spec: FileSpec, found: FileSet, columns: Sequence[str], predicate: Predicate | None
 ) -> Generator[pa.RecordBatch, None, None]:
     """The named columns of all files that may hold rows for the predicate, in the files' order."""
-    stored = pa.schema([found.stored.field(name) for name in columns if name in found.stored.names])
     wanted = pa.schema([found.schema.field(name) for name in columns])
-    # Text readers take an empty list of columns for all of them, so that one column is read to count rows.
-    asked = stored if len(stored) else pa.schema([found.stored.field(0)])
     for file in _possible(found, predicate):
         if not file.size and found.format.loose:
             continue
+        facts = {name: pa.scalar(fact(file), kind) for name, (kind, fact) in VIRTUAL.items() if name in columns}
         with reading(file.path, spec.dataset):
-            for batch in found.format.batches(file.path, asked, predicate):
-                yield _completed(batch, wanted, file)
+            for batch in rows_of(file.path, found.format, found.stored, wanted, predicate):
+                yield shaped(batch, wanted, facts)
 
 
 def _possible(found: FileSet, predicate: Predicate | None) -> list[File]:
@@ -162,23 +161,6 @@ def _possible(found: FileSet, predicate: Predicate | None) -> list[File]:
     number = pa.array(range(len(found.files)), pa.int32())
     left = filter_batch(pa.RecordBatch.from_pydict({**facts, "": number}), told)
     return [found.files[index] for index in left.column("").to_pylist()]
-
-
-def _completed(batch: pa.RecordBatch, wanted: pa.Schema, file: File) -> pa.RecordBatch:
-    if not len(wanted):
-        return batch.select([])
-    columns = [_column(batch, column, file) for column in wanted]
-    return pa.RecordBatch.from_arrays(columns, schema=wanted)
-
-
-def _column(batch: pa.RecordBatch, column: pa.Field, file: File) -> pa.Array:
-    if column.name in batch.schema.names:
-        values = batch.column(column.name)
-        return values if values.type == column.type else values.cast(column.type)
-    if column.name in VIRTUAL:
-        kind, fact = VIRTUAL[column.name]
-        return pa.repeat(pa.scalar(fact(file), kind), batch.num_rows)
-    return pa.nulls(batch.num_rows, column.type)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """JSON objects in text: one a line, or all in one array."""
 
-import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import ClassVar
 import pyarrow as pa
 
 from caraway.connectors.formats.base import BLOCK_BYTES, COMPRESSED, codec_of
+from caraway.connectors.formats.objects import Objects
 from caraway.core.predicate import Predicate
 
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
-    """One JSON object a line; texts stay texts, also those that look like moments."""
+    """One JSON object a line, or all in one array; texts stay texts, also those that look like moments."""
 
     compression: str = "detect"
     declared: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -41,38 +41,10 @@ class JsonLines:
 
         unexpected = "infer" if schema is None else "ignore"
         return json.open_json(
-            pa.PythonFile(_Objects(stream), "r"),
+            pa.PythonFile(Objects(stream), "r"),
             json.ReadOptions(block_size=BLOCK_BYTES),
             json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
         )
-
-
-class _Objects:
-    """A stream of JSON lines in which a line `null` is an error: pyarrow's reader crashes the process on a block that
-    begins with one (26.0.1)."""
-
-    closed = False
-
-    def __init__(self, stream: pa.NativeFile) -> None:
-        self._stream = stream
-        self._end = b"\n"
-
-    def read(self, size: int) -> bytes:
-        data: bytes = self._stream.read(size)
-        if _NULL_LINE.search(self._end + data[:_AROUND]) or _NULL_LINE.search(data):
-            raise pa.ArrowInvalid("JSON parse error: a line is null, not an object")
-        self._end = (self._end + data)[-_AROUND:]
-        return data
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-
-
-_AROUND = 64
-_NULL_LINE = re.compile(rb"\n[ \t\r]*null")
 
 
 def _without_moments(kind: pa.DataType) -> pa.DataType:

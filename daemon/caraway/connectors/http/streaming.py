@@ -1,6 +1,6 @@
 """An HTTP answer whose body is read as it comes, for bodies that do not fit into memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -16,7 +16,7 @@ class Streamed(Protocol):
     @property
     def headers(self) -> HttpHeaders: ...
 
-    def body(self) -> AsyncIterator[bytes]:
+    def body(self) -> AsyncGenerator[bytes, None]:
         """The body, decoded of content codings, in pieces; SourceError where it breaks off before its end."""
         ...
 
