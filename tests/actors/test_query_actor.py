@@ -12,7 +12,7 @@ import trio
 from caraway.config.model import QueryLimits
 from caraway.errors import QueryError, QueryFailure
 from caraway.events import QueryFinished, WorkerDied, WorkerStarted, WorkerStopped
-from caraway.model import ArrowFiles, FlightMessage, PlanFacts, Principal, Query
+from caraway.model import ArrowFiles, CacheReading, FlightMessage, PlanFacts, Principal, Query, ReadingStatus
 from caraway.query.actor import WAITING_PER_RUNNING, QueryActor
 from caraway.query.protocol import ProtocolError
 from support.fake_worker import FakeWorker
@@ -105,6 +105,14 @@ async def test_pins_are_held_until_the_end(autojump_clock, rig):
         async for _ in result:
             assert rig.tables.pins == 1
     assert rig.tables.pins == 0
+
+
+async def test_what_was_read_of_a_cache_is_told_at_once_and_grows_older(autojump_clock, rig):
+    rig.tables.readings["t"] = CacheReading("t", ReadingStatus.STALE, 4.0, 2)
+    async with rig.actor.execute(Query("read t")) as result:
+        assert result.readings == (CacheReading("t", ReadingStatus.STALE, 4.0, 2),)
+        await trio.sleep(1)
+        assert result.readings == (CacheReading("t", ReadingStatus.STALE, 5.0, 2),)
 
 
 async def test_a_dataset_that_is_not_ready_fails_the_query(autojump_clock, rig):

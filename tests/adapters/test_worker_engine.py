@@ -13,7 +13,7 @@ import pytest
 
 from caraway.core.predicate import And, Compare, In, Like, Literal, Not, Or
 from caraway.errors import QueryError, QueryFailure
-from caraway.model import ParquetFiles, ScanRequest, ViewInfo
+from caraway.model import ParquetFiles, Pinned, ScanRequest, ViewInfo
 from caraway.query.settings import WorkerSettings
 from caraway.query.worker.engine import IDLE, Engine, Running, is_still
 from caraway.query.worker.failures import is_fatal, query_error
@@ -89,7 +89,10 @@ class Worker:
     def answers(self, requests):
         self.tables.scans.extend(requests)
         data = (self.tables.sources if request.from_source else self.tables.data for request in requests)
-        return tuple(snapshot(held[request.table]) for held, request in zip(data, requests, strict=True))
+        return tuple(
+            Pinned(snapshot(held[request.table]), self.tables.only.get(request.table))
+            for held, request in zip(data, requests, strict=True)
+        )
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from caraway.latest import Latest
 from caraway.model import (
     OFFSET_COLUMN,
     ArrowFiles,
+    CacheReading,
     Catalog,
     Generation,
     IpcTail,
@@ -43,6 +44,7 @@ class FileTables:
         self.sources: dict[str, SnapshotData] = {}
         self.not_ready: set[str] = set()
         self.only: dict[str, Predicate] = {}
+        self.readings: dict[str, CacheReading] = {}
         self.scans: list[ScanRequest] = []
         self.pins = 0
 
@@ -65,7 +67,10 @@ class FileTables:
         self.pins += len(scans)
         try:
             files = [(self.sources if scan.from_source else self.data)[scan.table] for scan in scans]
-            yield [Pinned(snapshot(data), self.only.get(scan.table)) for scan, data in zip(scans, files, strict=True)]
+            yield [
+                Pinned(snapshot(data), self.only.get(scan.table), self.readings.get(scan.table))
+                for scan, data in zip(scans, files, strict=True)
+            ]
         finally:
             self.pins -= len(scans)
 

@@ -41,6 +41,7 @@ from caraway.query.protocol import (
     Work,
     encode,
 )
+from caraway.query.readings import merged
 
 DISCARD_BYTES = 2**16
 
@@ -70,7 +71,7 @@ class Conversation:
     def __init__(self, worker: Worker, tables: Tables, line: Line, listener: Listener) -> None:
         self.worker = worker
         self._listener = listener
-        self.readings: tuple[CacheReading, ...] = ()
+        self._readings: list[tuple[float, CacheReading]] = []
         self._principal = SYSTEM
         self._tables = tables
         self._line = line
@@ -103,8 +104,15 @@ class Conversation:
     async def _resolve(self, scans: tuple[ScanRequest, ...]) -> None:
         mine = [replace(scan, principal=self._principal) for scan in scans]
         pinned = await self._pins.enter_async_context(self._tables.resolve(mine))
-        self.readings += tuple(each.reading for each in pinned if each.reading is not None)
+        now = trio.current_time()
+        self._readings += [(now, each.reading) for each in pinned if each.reading is not None]
         await self._send(GiveSnapshots(tuple(each.snapshot for each in pinned), tuple(each.only for each in pinned)))
+
+    @property
+    def readings(self) -> tuple[CacheReading, ...]:
+        """One a dataset, with ages as of now."""
+        now = trio.current_time()
+        return merged(replace(reading, age=reading.age + now - at) for at, reading in self._readings)
 
     async def close(self) -> None:
         """Hang up and wait until the worker confirms that nothing of the query runs; if it can't in time, kill it."""

@@ -71,7 +71,7 @@ class GiveSnapshots:
     """Pinned snapshots, in the order of the scans that were asked for, and what each may show (`Pinned.only`)."""
 
     snapshots: tuple[Snapshot, ...]
-    only: tuple[Predicate | None, ...] = ()
+    only: tuple[Predicate | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

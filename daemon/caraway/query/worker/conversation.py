@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 import pyarrow as pa
 
-from caraway.model import ScanRequest, Snapshot
+from caraway.model import Pinned, ScanRequest
 from caraway.query.protocol import (
     Ask,
     Chunk,
@@ -91,9 +91,9 @@ class _Conversation:
         planned = await self._step(ask, session.begin, ask.sql, ask.parameters, running)
         await self._line.send(planned.facts)
         if planned.requests:
-            snapshots = await self._resolve(planned.requests)
-            step = self._step if session.holds(planned, snapshots) else _in_thread
-            again = await step(ask, session.bring_and_start, ask, planned, snapshots, running)
+            pins = await self._resolve(planned.requests)
+            step = self._step if session.holds(planned, pins) else _in_thread
+            again = await step(ask, session.bring_and_start, ask, planned, pins, running)
             if again:
                 await _thread(session.replace, again, await self._resolve(again), running)
                 await _thread(session.start, ask.sql, ask.parameters, planned, running)
@@ -137,9 +137,10 @@ class _Conversation:
         pace.took(name, ask.sql, time.monotonic() - began)
         return done
 
-    async def _resolve(self, scans: tuple[ScanRequest, ...]) -> tuple[Snapshot, ...]:
+    async def _resolve(self, scans: tuple[ScanRequest, ...]) -> tuple[Pinned, ...]:
         await self._line.send(Resolve(scans))
-        return (await self._line.next(GiveSnapshots)).snapshots
+        given = await self._line.next(GiveSnapshots)
+        return tuple(map(Pinned, given.snapshots, given.only))
 
     async def _send_schema(self, schema: pa.Schema) -> None:
         await self._line.send(Schema(schema_message(schema)))

@@ -12,7 +12,7 @@ from datafusion.record_batch import RecordBatch
 
 from caraway.core.pushdown import requests
 from caraway.errors import QueryError, QueryFailure
-from caraway.model import Catalog, Parameters, PlanFacts, ScanRequest, Snapshot
+from caraway.model import Catalog, Parameters, Pinned, PlanFacts, ScanRequest
 from caraway.query.protocol import Ask
 from caraway.query.settings import WorkerSettings
 from caraway.query.worker import catalog as names_of
@@ -116,19 +116,19 @@ class Session:
         name = self.names.infos[request.table].name
         return ScanRequest(name, request.columns, request.predicate, request.limit)
 
-    def bring(self, planned: Planned, snapshots: tuple[Snapshot, ...], running: Running) -> tuple[ScanRequest, ...]:
+    def bring(self, planned: Planned, pins: tuple[Pinned, ...], running: Running) -> tuple[ScanRequest, ...]:
         """Put real tables in place; what to ask again, of the source, since the local answer is empty."""
         self._running_names.reset(self.names)
-        self._tune(planned, snapshots)
-        for name, request, snapshot in zip(planned.tables, planned.requests, snapshots, strict=True):
-            self._place(name, request, snapshot, running)
+        self._tune(planned, pins)
+        for name, request, pinned in zip(planned.tables, planned.requests, pins, strict=True):
+            self._place(name, request, pinned, running)
         return tuple(
             ScanRequest(request.table, request.columns, request.predicate, request.limit, from_source=True)
             for name, request in zip(planned.tables, planned.requests, strict=True)
             if self.names.infos[name].use_source_on_zero and self._is_empty(name, planned.readings)
         )
 
-    def _tune(self, planned: Planned, snapshots: tuple[Snapshot, ...]) -> None:
+    def _tune(self, planned: Planned, pins: tuple[Pinned, ...]) -> None:
         """Large batches where nothing can make them larger still; one thread where there is little to share out.
 
         A batch costs a hop from the engine's threads to ours, so a scan of 1 M rows takes the worker 39 ms of CPU by
@@ -136,7 +136,7 @@ class Session:
         An exchange between partitions costs small queries a fifth of their CPU.
         """
         plain = len(planned.readings) == 1 and not planned.views and only_selects(planned.frame.logical_plan())
-        few = sum(snapshot.rows for snapshot in snapshots) <= FEW_ROWS
+        few = sum(pinned.snapshot.rows for pinned in pins) <= FEW_ROWS
         self._option("datafusion.execution.batch_size", SCAN_BATCH if plain else BATCH)
         self._option("datafusion.execution.target_partitions", 1 if few else self._partitions)
 
@@ -145,13 +145,13 @@ class Session:
             self._running.sql(f"SET {name} = {value}")
             self._set[name] = value
 
-    def replace(self, again: tuple[ScanRequest, ...], snapshots: tuple[Snapshot, ...], running: Running) -> None:
+    def replace(self, again: tuple[ScanRequest, ...], pins: tuple[Pinned, ...], running: Running) -> None:
         """Put the source's answers in the place of empty local ones."""
-        for request, snapshot in zip(again, snapshots, strict=True):
-            self._place(qualified(request.table), request, snapshot, running)
+        for request, pinned in zip(again, pins, strict=True):
+            self._place(qualified(request.table), request, pinned, running)
 
-    def _place(self, name: str, request: ScanRequest, snapshot: Snapshot, running: Running) -> None:
-        opened = self._tables.open(request, snapshot, self.names.schemas[name])
+    def _place(self, name: str, request: ScanRequest, pinned: Pinned, running: Running) -> None:
+        opened = self._tables.open(request, pinned, self.names.schemas[name])
         running.opened.append(opened)
         self._running_names.real[name] = opened.table
 
@@ -166,18 +166,18 @@ class Session:
                 return True
         return False
 
-    def holds(self, planned: Planned, snapshots: tuple[Snapshot, ...]) -> bool:
+    def holds(self, planned: Planned, pins: tuple[Pinned, ...]) -> bool:
         """Whether all of the snapshots are open already, and none has to be read to know whether it will do."""
         return all(
-            self._tables.is_open(request, snapshot) and not self.names.infos[name].use_source_on_zero
-            for name, request, snapshot in zip(planned.tables, planned.requests, snapshots, strict=True)
+            self._tables.is_open(request, pinned) and not self.names.infos[name].use_source_on_zero
+            for name, request, pinned in zip(planned.tables, planned.requests, pins, strict=True)
         )
 
     def bring_and_start(
-        self, ask: Ask, planned: Planned, snapshots: tuple[Snapshot, ...], running: Running
+        self, ask: Ask, planned: Planned, pins: tuple[Pinned, ...], running: Running
     ) -> tuple[ScanRequest, ...]:
         """Start over the snapshots; if something must be asked again instead, only that comes back."""
-        again = self.bring(planned, snapshots, running)
+        again = self.bring(planned, pins, running)
         if not again:
             self.start(ask.sql, ask.parameters, planned, running)
         return again

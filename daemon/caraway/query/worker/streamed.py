@@ -12,12 +12,13 @@ import pyarrow.dataset as ds
 from datafusion.catalog import Table
 
 from caraway.accelerators.read import read_snapshot
-from caraway.model import ScanRequest, Snapshot
+from caraway.core.predicate import all_of, columns_of
+from caraway.model import Pinned, ScanRequest
 
 
-def streamed_table(request: ScanRequest, snapshot: Snapshot, schema: pa.Schema) -> Table:
-    """The snapshot read with the request's predicate; a scan narrows the columns further."""
-    return Table(StreamedDataset(request, snapshot, schema))
+def streamed_table(request: ScanRequest, pinned: Pinned, schema: pa.Schema) -> Table:
+    """What may be shown of the snapshot, read with the request's predicate; a scan narrows the columns further."""
+    return Table(StreamedDataset(request, pinned, schema))
 
 
 class StreamedScanner:
@@ -59,10 +60,10 @@ class StreamedScanner:
 class StreamedDataset(ds.Dataset):  # type: ignore[misc]
     """A dataset of one fragment, which is itself."""
 
-    def __init__(self, request: ScanRequest, snapshot: Snapshot, schema: pa.Schema) -> None:
+    def __init__(self, request: ScanRequest, pinned: Pinned, schema: pa.Schema) -> None:
         # The base class forbids construction and holds a C++ dataset; nothing of it is used but its type.
         self._request = request
-        self._snapshot = snapshot
+        self._pinned = pinned
         self._schema = schema
 
     @property
@@ -74,8 +75,11 @@ class StreamedDataset(ds.Dataset):  # type: ignore[misc]
         return self._request.columns or tuple(self._schema.names)
 
     def read(self, columns: tuple[str, ...]) -> pa.RecordBatchReader:
-        request = self._request
-        return read_snapshot(self._snapshot, self._schema, columns, request.predicate, request.limit)
+        request, pinned = self._request, self._pinned
+        hidden = sorted(columns_of(pinned.only).difference(self._schema.names))
+        stored = pa.schema([*self._schema, *(pa.field(name, pa.string()) for name in hidden)])
+        predicate = all_of(request.predicate, pinned.only)
+        return read_snapshot(pinned.snapshot, stored, columns, predicate, request.limit)
 
     def get_fragments(self, filter: pc.Expression | None = None) -> "Iterator[StreamedDataset]":  # noqa: A002, ARG002
         yield self
