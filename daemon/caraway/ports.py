@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
@@ -75,6 +75,7 @@ class StreamSource(Source, Protocol):
         ...
 
 
+@runtime_checkable
 class RequestSource(Source, Protocol):
     """A source whose rows are the answers of an API to requests, which queries name by conditions on its columns."""
 
