@@ -227,3 +227,14 @@ def test_any_bytes_are_events_or_one_refusal(pieces: list[bytes]) -> None:
     refused = [event for event in events if isinstance(event, Refused)]
     assert len(refused) <= 1
     assert not refused or events[-1] is refused[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(requests(), st.sampled_from([b"\r\n", POST, b"\r\nx"])), min_size=1, max_size=3), st.data())
+def test_what_comes_again_is_the_same_again(pieces: list[bytes], data: st.DataObject) -> None:
+    fed = data.draw(st.lists(st.sampled_from(pieces), max_size=10))
+    parser, forgetful = RequestParser(LIMITS), RequestParser(LIMITS)
+    found = [event for piece in fed for event in parser.feed(memoryview(piece))]
+    cut = [piece[i : i + 1] for piece in fed for i in range(len(piece))]
+    assert whole(found) == whole([event for byte in cut for event in forgetful.feed(byte)])
+    assert parser.phase is forgetful.phase

@@ -74,8 +74,14 @@ class FakeEngine:
         self.cancelled = 0
         self.cached: dict[str, Any] = {}
         """`ports.Answered` by SQL text, for `peek`."""
+        self.peeked: list[Query] = []
+        self.refuses: QueryError | None = None
+        """What `peek` raises of a query that must come out of the cache."""
 
     def peek(self, query: Query) -> Any:
+        self.peeked.append(query)
+        if self.refuses is not None and query.directives.only_if_cached:
+            raise self.refuses
         return self.cached.get(query.sql)
 
     @asynccontextmanager

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import quote
 
-from caraway.model import CacheReading, CacheReport, CacheScope, CacheStatus, Directives, ReadingStatus
-from caraway.model.caching import ANYTHING
+from caraway.core.cache_control import parse
+from caraway.model import ANYTHING, CacheReading, CacheReport, CacheScope, CacheStatus, Directives, ReadingStatus
 
 Lines: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -28,11 +28,7 @@ _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 
 def directives(cache_control: str | None) -> Directives:
     """What a Cache-Control header allows; without one, anything."""
-    if not cache_control:
-        return ANYTHING
-    from caraway.core.cache_control import parse
-
-    return parse(cache_control)
+    return parse(cache_control) if cache_control else ANYTHING
 
 
 def client_key(key: str | None) -> str | None:

@@ -245,21 +245,26 @@ class Connection:
 
     async def _respond(self) -> None:
         while await self._wait_request():
-            match self._queue[0]:
-                case Refused() as refused:
-                    self._finished("-", "*", str(refused.status), trio.current_time())
-                    return await self._write_refusal(refused)
-                case Rest() as rest:
-                    await self._write_rest(rest)
-                    self._queue.popleft()
-                case Exchange() as exchange:
-                    await self._answer(exchange)
-                    self._queue.popleft()
-                    exchange.drop()
-                    if not exchange.keeps_alive:
-                        self._unread = self._unread or not exchange.ended
-                        return None
-        return None
+            if not await self._respond_to(self._queue[0]):
+                return
+
+    async def _respond_to(self, item: Exchange | Rest | Refused) -> bool:
+        """Whether another request can follow."""
+        match item:
+            case Refused():
+                self._finished("-", "*", str(item.status), trio.current_time())
+                await self._write_refusal(item)
+                return False
+            case Rest():
+                await self._write_rest(item)
+                self._queue.popleft()
+                return True
+            case Exchange():
+                await self._answer(item)
+                self._queue.popleft()
+                item.drop()
+                self._unread = self._unread or not (item.keeps_alive or item.ended)
+                return item.keeps_alive
 
     async def _wait_request(self) -> bool:
         """Whether there is a request to answer; False once none will come."""
