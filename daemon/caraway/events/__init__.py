@@ -4,6 +4,7 @@ One event stands for one batch, refresh, request or connection; never for a row.
 """
 
 from caraway.events.base import Event, Level
+from caraway.events.caching import CacheNotStored, CacheOpened, CacheSourceFailed, CacheSourceRecovered
 from caraway.events.daemon import (
     AllReady,
     ApiKeyUnusable,
@@ -25,12 +26,14 @@ from caraway.events.refresh import (
 )
 from caraway.events.requests import (
     QueryFinished,
+    RateControlsDiffer,
     RequestFinished,
     ServerRequestCrashed,
     WorkerDied,
     WorkerStarted,
     WorkerStopped,
 )
+from caraway.events.responses import ResponseCacheFailed, ResponseCacheReset
 from caraway.events.streams import (
     DatasetCaughtUp,
     DatasetFellBehind,
@@ -47,6 +50,10 @@ from caraway.events.streams import (
 __all__ = [
     "AllReady",
     "ApiKeyUnusable",
+    "CacheNotStored",
+    "CacheOpened",
+    "CacheSourceFailed",
+    "CacheSourceRecovered",
     "ChildCrashed",
     "ConfigWarned",
     "DaemonStarted",
@@ -59,12 +66,15 @@ __all__ = [
     "LocalpodSynchronized",
     "MessagesRefused",
     "QueryFinished",
+    "RateControlsDiffer",
     "RefreshFailed",
     "RefreshFinished",
     "RefreshScheduled",
     "RefreshSkipped",
     "RefreshStarted",
     "RequestFinished",
+    "ResponseCacheFailed",
+    "ResponseCacheReset",
     "RetentionBlind",
     "RetentionFinished",
     "RowsRepeated",

@@ -126,7 +126,10 @@ class ResultsCacheStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ResponseCacheStatistics:
-    """What an HTTP response cache holds now, and counts of requests since the start; each counts as one of them."""
+    """What an HTTP response cache holds now, and counts since the start.
+
+    A request that is answered counts once as one of `hits` to `bypassed`.
+    """
 
     size_bytes: int = 0
     items: int = 0
@@ -137,17 +140,17 @@ class ResponseCacheStatistics:
     revalidated: int = 0
     """The origin said that what is stored still holds."""
     misses: int = 0
-    """The origin sent an answer, or there was none."""
+    """The origin sent an answer."""
     coalesced: int = 0
     """Answered by what an equal request brought that was under way."""
     bypassed: int = 0
     """Sent past the cache: a method or a header that it has no part in."""
+    failures: int = 0
+    """Times that the origin failed, whether or not something stored was served instead."""
     revalidations: int = 0
-    """In the background; these are no requests."""
+    """In the background."""
     skipped: int = 0
     """Revalidations that were left out, since as many ran as may."""
-    failures: int = 0
-    """Revalidations in the background that failed."""
     evictions: int = 0
 
 
