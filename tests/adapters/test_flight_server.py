@@ -1,6 +1,7 @@
 """The Flight server, asked by our client, by pyarrow and by bare gRPC; the engine is a fake."""
 
 import base64
+from dataclasses import dataclass
 
 import grpc
 import pyarrow as pa
@@ -16,8 +17,19 @@ from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError
 from caraway.events import RequestFinished, ServerRequestCrashed
 from caraway.flight.client import FlightPool
 from caraway.flight.connection import Target, Tls
+from caraway.flight.flight_pb2 import Ticket
 from caraway.island import open_island
-from caraway.model import Principal, Secret
+from caraway.model import (
+    CacheReading,
+    CacheReport,
+    CacheScope,
+    CacheStatus,
+    Directives,
+    FlightMessage,
+    Principal,
+    ReadingStatus,
+    Secret,
+)
 from caraway.servers.flight.server import FlightServer, ServerIdentity
 from support.certificates import PrivateCa
 from support.fake_engine import FakeEngine
@@ -27,6 +39,16 @@ ROWS = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "name": ["a", "b", "c"]}
 CODE = grpc.StatusCode
 SERVICE = "/arrow.flight.protocol.FlightService/"
 BOUND = 10.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """`ports.Answered`."""
+
+    schema: FlightMessage
+    chunks: tuple[FlightMessage, ...]
+    report: CacheReport = CacheReport()  # noqa: RUF009  frozen
+    readings: tuple[CacheReading, ...] = ()
 
 
 class Keys:
@@ -138,6 +160,75 @@ async def test_pyarrow_reads_info_schema_and_rows(running):
     assert info.endpoints[0].locations == []
     assert table.equals(ROWS)
     assert unwrapped.equals(ROWS)
+
+
+async def opening(running, sql, *metadata):
+    """The metadata that opens the answer to a DoGet, without gRPC's own, and its messages."""
+
+    async def call():
+        async with grpc.aio.insecure_channel(running.address) as channel:
+            stream = channel.unary_stream(SERVICE + "DoGet")(Ticket(ticket=sql).SerializeToString(), metadata=metadata)
+            initial = await stream.initial_metadata()
+            return dict(initial), [message async for message in stream]
+
+    told, messages = await running.island.run(call)
+    return {name: value for name, value in told.items() if "cache" in name or name == "vary"}, messages
+
+
+READINGS = (CacheReading("tv_shows", ReadingStatus.HIT, age=12.3), CacheReading("t", ReadingStatus.MISS))
+REPORTS = [
+    (CacheReport(), (), {}),
+    (CacheReport(CacheStatus.MISS), (), {"results-cache-status": "MISS", "x-cache": "Miss from spiceai"}),
+    (
+        CacheReport(CacheStatus.STALE, CacheScope.USER, client_key=True, max_age=0, stale_while_revalidate=9),
+        READINGS,
+        {
+            "results-cache-status": "STALE",
+            "x-cache": "Hit from spiceai",
+            "cache-control": "max-age=0, stale-while-revalidate=9",
+            "dataset-cache-status": "tv_shows; hit; age=12, t; fwd=miss",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("report", "readings", "expected"), REPORTS)
+async def test_an_answer_opens_with_what_the_caches_did(running, report, readings, expected):
+    running.engine.report, running.engine.readings = report, readings
+    executed, messages = await opening(running, b"q")
+    schema, *rest = messages_of(ROWS)
+    running.engine.cached["q"] = Kept(schema, tuple(rest), report, readings)
+    peeked, again = await opening(running, b"q")
+    assert executed == peeked == expected
+    assert messages == again
+    assert len(running.engine.queries) == 1
+
+
+async def test_a_foreign_client_reads_a_cached_answer(running):
+    schema, *rest = messages_of(sample_table(70_000))
+    running.engine.cached["z"] = Kept(schema, tuple(rest))
+
+    def foreign():
+        with pf.connect(f"grpc://{running.address}") as client:
+            return client.do_get(pf.Ticket(b"z")).read_all()
+
+    assert (await in_thread(foreign)).equals(sample_table(70_000))
+    assert not running.engine.queries
+
+
+async def test_metadata_asks_the_caches(running):
+    await opening(running, b"q", ("cache-control", "no-cache"), ("spice-cache-key", "mine"))
+    await opening(running, b"q", ("cache-control", "max-stale=x"), ("spice-cache-key", "not mine"))
+    asked, plain = running.engine.queries
+    assert (asked.directives, asked.cache_key) == (Directives(no_cache=True), "mine")
+    assert (plain.directives, plain.cache_key) == (Directives(), None)
+
+
+async def test_a_key_is_asked_for_before_a_cached_answer(running):
+    running.engine.cached["q"] = Kept(*messages_of(ROWS)[:1], ())
+    running.keys.keys.add("k")
+    code, _ = await bare(running, "DoGet", Ticket(ticket=b"q").SerializeToString())
+    assert code is CODE.UNAUTHENTICATED
 
 
 async def test_every_type_reaches_a_foreign_client(running):

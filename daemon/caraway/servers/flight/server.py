@@ -25,12 +25,12 @@ from caraway.flight.flight_pb2 import (
     Ticket,
 )
 from caraway.island import Harbour, Island, IslandBusyError, Outlet
-from caraway.model import FlightMessage, Secret
+from caraway.model import Secret
 from caraway.ports import Emit, QueryEngine
 from caraway.servers.flight.exchange import Subscriptions
 from caraway.servers.flight.gate import Authenticator, Gate, Metadata
 from caraway.servers.flight.ingest import LIMIT, Ingest
-from caraway.servers.flight.service import FlightService
+from caraway.servers.flight.service import FlightService, Opening, Part
 from caraway.servers.flight.status import Code, RefusalError, refusal_of
 from caraway.servers.flight.stopping import Stopping
 from caraway.servers.flight.streams import FlightStatistics, Slots, Streams
@@ -199,10 +199,13 @@ class FlightServer:
             _refusals_to(context),
             self._harbour.stream(
                 self._rows, ticket.ticket, _metadata(context), budget=READ_AHEAD_BYTES, weigh=_weight
-            ) as messages,
+            ) as parts,
         ):
-            async for message in messages:
-                await context.write(encode(message))
+            async for part in parts:
+                if isinstance(part, Opening):
+                    await context.send_initial_metadata(part.metadata)
+                else:
+                    await context.write(encode(part))
 
     async def _do_exchange(self, _: AsyncIterator[bytes], context: Context) -> None:
         async with _refusals_to(context):
@@ -234,7 +237,7 @@ class FlightServer:
 
     # --- in trio ---
 
-    async def _rows(self, outlet: Outlet[FlightMessage], ticket: bytes, metadata: Metadata) -> None:
+    async def _rows(self, outlet: Outlet[Part], ticket: bytes, metadata: Metadata) -> None:
         await self._border("DoGet", self._service.do_get, outlet, ticket, metadata)
 
     async def _follow(self, outlet: Outlet[bytes], first: bytes | None, metadata: Metadata) -> None:
@@ -296,5 +299,5 @@ def _metadata(context: Context) -> Metadata:
     return dict(context.invocation_metadata() or ())
 
 
-def _weight(message: FlightMessage) -> int:
-    return len(message.header) + len(message.body)
+def _weight(part: Part) -> int:
+    return 0 if isinstance(part, Opening) else len(part.header) + len(part.body)
