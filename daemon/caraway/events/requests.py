@@ -81,6 +81,21 @@ class RequestFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RateControlsDiffer(Event):
+    """Datasets of one origin set different limits for it; the stricter ones hold."""
+
+    level: ClassVar[Level] = Level.WARN
+    target: ClassVar[str] = "caraway.http"
+    origin: str
+    datasets: tuple[str, ...]
+    settings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        who, what = ", ".join(self.datasets), ", ".join(self.settings)
+        return f"the datasets {who} share {self.origin} and set different limits ({what}); the stricter ones hold"
+
+
+@dataclass(frozen=True, slots=True)
 class ServerRequestCrashed(Event):
     """A bug met one request; the server went on."""
 

@@ -1,0 +1,146 @@
+"""What an exchange that brought no answer means to the operator: cause and remedy."""
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from caraway.core.http_retry import Fault
+from caraway.errors import SourceError
+
+_AGAIN = "It is tried again. If it stays so, look at the API and at proxies in between."
+_TLS_REMEDY = {
+    10: "Renew the certificate at the server.",
+    9: "Check the clocks of both machines.",
+    62: "Check the host in `from`: the certificate names others.",
+    64: "Check the address in `from`: the certificate names others.",
+}
+"""By OpenSSL's X509_V_ERR numbers: expired, not yet valid, another host, another address."""
+_UNTRUSTED = "If the certificate is signed by a private CA, set http_tls_ca_certificate_file to the CA's PEM file."
+_REFUSED_US = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "HANDSHAKE_FAILURE")
+"""Alerts by which a server says that it wants another client certificate, or one at all."""
+
+
+class ExchangeError(SourceError):
+    """No answer; `fault` says of what kind."""
+
+    def __init__(self, meaning: "_Meaning", place: str, said: str = "") -> None:
+        message = f"{place} {meaning.what}{f': {said}' if said else ''}."
+        super().__init__(message, remedy=meaning.remedy, transient=meaning.transient, code=meaning.code)
+        self.fault = meaning.fault
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    fault: Fault
+    code: str
+    what: str
+    remedy: str
+    transient: bool = True
+
+
+_UNREACHABLE = _Meaning(
+    Fault.UNREACHED,
+    "UnableToConnectToServer",
+    "can't be reached",
+    "Check that the name resolves, that the server listens there, and that no firewall holds back the port.",
+)
+_BROKEN = _Meaning(Fault.BROKEN, "ConnectionLost", "ended the connection before the answer was complete", _AGAIN)
+_SENSELESS = _Meaning(
+    Fault.BROKEN,
+    "NoHttp",
+    "answered with something else than HTTP",
+    "Check scheme and port of `from`: https:// where the server speaks TLS, http:// where it does not.",
+)
+_GARBLED = _Meaning(Fault.GARBLED, "InvalidEncoding", "sent a body that does not decode", _AGAIN)
+_OVERSIZED = _Meaning(
+    Fault.OVERSIZED,
+    "ResponseTooLarge",
+    "sent a body that is larger than the limit",
+    "Ask for less at a time: narrower requests, or smaller pages (pagination_*).",
+    transient=False,
+)
+_UNSENDABLE = _Meaning(
+    Fault.UNSENDABLE,
+    "InvalidRequest",
+    "can't be asked so",
+    "Check http_headers and what the query sets in request_headers.",
+    transient=False,
+)
+
+
+def place_of(url: str) -> str:
+    """The address without its query, which may hold what is nobody's business."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def oversized(place: str, limit: int) -> ExchangeError:
+    return ExchangeError(_OVERSIZED, place, f"{limit:,} bytes")
+
+
+def garbled(place: str, why: str) -> ExchangeError:
+    return ExchangeError(_GARBLED, place, why)
+
+
+def slow(place: str, seconds: float) -> ExchangeError:
+    remedy = "It is tried again. Raise client_timeout if the API needs longer; check its health and the network."
+    meaning = _Meaning(Fault.TIMEOUT, "Timeout", f"did not answer within {seconds:g} s", remedy)
+    return ExchangeError(meaning, place)
+
+
+def unconnected(place: str, seconds: float) -> ExchangeError:
+    said = f"no connection within {seconds:g} s (connect_timeout)"
+    return ExchangeError(_UNREACHABLE, place, said)
+
+
+def explain(place: str, error: BaseException) -> ExchangeError:
+    """Of what the HTTP library raised, by what is at the bottom of it."""
+    import httpcore2
+
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                remedy = _TLS_REMEDY.get(cause.verify_code, _UNTRUSTED)
+                meaning = _Meaning(Fault.UNTRUSTED, "UntrustedCertificate", "has a certificate that is refused", remedy)
+                return ExchangeError(meaning, place, cause.verify_message.rstrip("."))
+            case ssl.SSLError():
+                return _tls_failure(place, cause)
+            case socket.gaierror():
+                return ExchangeError(_UNREACHABLE, place, f"its name does not resolve ({cause.strerror})")
+            case UnicodeError():
+                return ExchangeError(_UNREACHABLE, place, "its name is not a host name")
+            case OSError(errno=int(number)) if number in errno.errorcode:
+                meaning = _UNREACHABLE if isinstance(error, httpcore2.ConnectError) else _BROKEN
+                return ExchangeError(meaning, place, os.strerror(number))
+    match error:
+        case httpcore2.LocalProtocolError():
+            return ExchangeError(_UNSENDABLE, place, str(error))
+        case httpcore2.RemoteProtocolError() if "without" not in str(error):
+            return ExchangeError(_SENSELESS, place, str(error)[:200])
+        case httpcore2.ConnectError():
+            return ExchangeError(_UNREACHABLE, place, str(error)[:200])
+    return ExchangeError(_BROKEN, place)
+
+
+def _tls_failure(place: str, error: ssl.SSLError) -> ExchangeError:
+    reason = error.reason or ""
+    if any(alert in reason for alert in _REFUSED_US):
+        remedy = "Set http_tls_client_certificate_file and http_tls_client_key_file to a certificate that it accepts."
+        what = "did not accept our client certificate, or wants one"
+        return ExchangeError(_Meaning(Fault.UNTRUSTED, "ClientCertificateRefused", what, remedy), place, reason.lower())
+    meaning = _Meaning(Fault.BROKEN, "TlsFailure", "failed in the TLS handshake", _SENSELESS.remedy)
+    return ExchangeError(meaning, place, (reason or str(error)).lower().replace("_", " "))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """What it came of, the deepest of them last; of several that failed at once, each."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for one in error.exceptions:
+                yield from _causes(one)
+        error = error.__cause__ or error.__context__
