@@ -88,6 +88,8 @@ def _values(column: str, literals: Sequence[Literal]) -> tuple[_Alternative, ...
     told = frozenset(text for text in texts if isinstance(text, str))
     if len(told) < len(texts):
         raise QueryError(f"{column} is text: compare it with text in quotes.")
+    if column == PATH and "" in told:
+        raise QueryError(f"{PATH} can't be empty. Leave the condition out to ask for the address of the dataset.")
     return ({column: told},) if told else _NOTHING
 
 

@@ -46,11 +46,11 @@ NO_PAGING = Paging(link_header=False)
 
 
 class Pager:
-    """Goes through the pages of one answer; `url` is the page to fetch now, None after the last."""
+    """Goes through the pages of one answer; `url` is the page to fetch now, None after the last; `number` is from 1."""
 
     def __init__(self, paging: Paging, url: str) -> None:
         self._paging = paging
-        self._page = 1
+        self.number = 1
         self._first = self._counted(url) if paging.query_params else url
         self._seen = OrderedDict({self._first: None})
         self.url: str | None = self._first
@@ -62,11 +62,11 @@ class Pager:
         if following is not None:
             self._check(following)
         self.url = following
-        self._page += 1
+        self.number += 1
 
     def _following(self, url: str, links: str | None, document: object, rows: int) -> str | None:
         if self._paging.query_params:
-            return self._counted(url, self._page) if rows >= self._paging.page_size else None
+            return self._counted(url, self.number) if rows >= self._paging.page_size else None
         told = self._told(document)
         if told is not None and self._paging.token_param:
             return with_query(url, {self._paging.token_param: told})
@@ -87,25 +87,17 @@ class Pager:
         raise PagingError(f"has no next page at {spell(pointer or ())}, but {type(value).__name__}.")
 
     def _joined(self, url: str, target: str) -> str:
-        if _UNUSUAL.search(target):
-            raise PagingError("names a next page with spaces, backslashes or control characters in its address.")
         try:
-            joined = urlunsplit(urlsplit(urljoin(url, target))._replace(fragment=""))
-            same = origin(joined) == origin(self._first)
+            return join(url, target)
         except ValueError as error:
-            raise PagingError("names a next page whose address can't be read.") from error
-        if not same:
-            raise PagingError(
-                f"names a next page at {_place(joined)}; pages are followed at {_place(self._first)} alone."
-            )
-        return joined
+            raise PagingError(f"names a next page elsewhere than at {_place(self._first)}.") from error
 
     def _check(self, following: str) -> None:
         most = self._paging.max_pages
-        if most is not None and self._page >= most:
+        if most is not None and self.number >= most:
             raise PagingError(f"has more than {most} pages (pagination_max_pages).")
         if following in self._seen:
-            raise PagingError(f"leads from page {self._page} back to one before it.")
+            raise PagingError(f"leads from page {self.number} back to one before it.")
         self._seen[following] = None
         if len(self._seen) > WINDOW:
             self._seen.popitem(last=False)
@@ -124,6 +116,16 @@ def origin(url: str) -> tuple[str, str, int]:
     if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
         raise ValueError(url)
     return parts.scheme, parts.hostname.lower().rstrip("."), parts.port or _PORTS[parts.scheme]
+
+
+def join(url: str, target: str) -> str:
+    """Where `target`, as the answer of `url` writes it, leads; ValueError unless to the same origin."""
+    if _UNUSUAL.search(target):
+        raise ValueError(target)
+    joined = urlunsplit(urlsplit(urljoin(url, target))._replace(fragment=""))
+    if origin(joined) != origin(url):
+        raise ValueError(joined)
+    return joined
 
 
 def with_query(url: str, parameters: dict[str, str]) -> str:
