@@ -175,10 +175,10 @@ def test_when_a_table_changed(parts, current, at):
 def test_the_first_change_counts():
     noted = (Noted("a", G), Noted("b", G), Noted("c", G))
     moved = {"a": Generation("x", (), 70.0), "b": G, "c": Generation("x", (), 60.0)}
-    assert first_change(noted, moved, 100.0) == 60.0
-    assert first_change(noted, {"a": G, "b": G, "c": G}, 100.0) is None
-    assert first_change(noted, {"a": G, "b": G}, 100.0) == 100.0
-    assert first_change((), {}, 100.0) is None
+    assert first_change(noted, moved.get, 100.0) == 60.0
+    assert first_change(noted, {"a": G, "b": G, "c": G}.get, 100.0) is None
+    assert first_change(noted, {"a": G, "b": G}.get, 100.0) == 100.0
+    assert first_change((), {}.get, 100.0) is None
 
 
 def test_what_an_answer_rests_on():
@@ -188,11 +188,16 @@ def test_what_an_answer_rests_on():
         CacheReading("api", ReadingStatus.HIT, shares=(2,)),
     ]
     before = {"api": G, "plain": G, "other": G, "remote": None}
-    assert notes(["api", "plain", "remote", "unknown"], before, readings) == (
+    assert notes(["api", "plain", "remote"], before, readings) == (
         Noted("api", later, (0,)),
         Noted("api", G, (2,)),
         Noted("plain", G),
     )
+
+
+def test_a_table_that_was_not_there_to_be_noted():
+    assert notes(["t"], {"u": G}, ()) is None
+    assert notes(["t"], {"t": None}, ()) == ()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ Without a stale-while-revalidate window the first change of a table that an answ
 of one monotonic clock, and each boundary still belongs to what is before it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -105,6 +105,11 @@ def judge(entry: Standing | None, now: float, policy: Policy, directives: Direct
     return _usual(entry, now, policy, policy.stale_while_revalidate)
 
 
+def is_over(entry: Standing, now: float, policy: Policy) -> bool:
+    """Whether its time is up, whatever its tables and a request say."""
+    return now > entry.stored_at + policy.ttl + policy.stale_while_revalidate
+
+
 def _usual(entry: Standing | None, now: float, policy: Policy, tolerated: float) -> Hit | Stale | Miss:
     if entry is None:
         return Miss(Reason.ABSENT)
@@ -164,23 +169,25 @@ def _same(was: Generation, current: Generation, parts: tuple[int, ...] | None) -
     return all(was.parts[part] == current.parts[part] for part in parts)
 
 
-def first_change(noted: Iterable[Noted], current: Mapping[str, Generation | None], now: float) -> float | None:
+def first_change(noted: Iterable[Noted], current: Callable[[str], Generation | None], now: float) -> float | None:
     """When the first of the tables became another one; None: none did."""
-    return min(
-        (at for each in noted if (at := changed_at(each, current.get(each.table), now)) is not None), default=None
-    )
+    changes = (changed_at(each, current(each.table), now) for each in noted)
+    return min((at for at in changes if at is not None), default=None)
 
 
 def notes(
     tables: Sequence[str], before: Mapping[str, Generation | None], readings: Sequence[CacheReading]
-) -> tuple[Noted, ...]:
+) -> tuple[Noted, ...] | None:
     """What an answer rests on: `before` planning, or what a dataset in caching mode said of itself when it was read.
 
-    Only the latter can be compared where the query itself brought the rows in. Tables that tell nothing are left out.
+    Only the latter can be compared where the query itself brought the rows in. Tables that tell nothing are left out;
+    None where one is missing before: it appeared too late to be noted.
     """
+    if not before.keys() >= set(tables):
+        return None
     told = {reading.dataset for reading in readings}
     read = [(each.dataset, each.generation or before.get(each.dataset), each.shares) for each in readings]
-    plain = [(table, before.get(table), None) for table in tables if table not in told]
+    plain = [(table, before[table], None) for table in tables if table not in told]
     return tuple(Noted(table, generation, parts) for table, generation, parts in [*read, *plain] if generation)
 
 

@@ -1,0 +1,1 @@
+"""What was fetched or computed once and may be given again: query results, and responses of HTTP origins."""

@@ -1,0 +1,70 @@
+"""A whole answer, as it is kept and as it is served."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from caraway.caching.results.chunks import Chunk, Chunks
+from caraway.model import CacheReading, CacheReport, FlightMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A `ports.Answered`."""
+
+    schema: FlightMessage
+    chunks: Chunks
+    rows: int
+    report: CacheReport
+    readings: tuple[CacheReading, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A complete answer whose memory is its own; the ages of `readings` are of `read_at`."""
+
+    schema: FlightMessage
+    chunks: Chunks
+    rows: int
+    readings: tuple[CacheReading, ...] = ()
+    read_at: float = 0.0
+
+    def readings_at(self, now: float) -> tuple[CacheReading, ...]:
+        """What it was read from, as old as it is now."""
+        passed = now - self.read_at
+        return tuple(replace(reading, age=reading.age + passed) for reading in self.readings)
+
+    def served(self, chunks: Chunks, report: CacheReport, readings: tuple[CacheReading, ...]) -> Served:
+        """It as an answer, with its chunks unpacked."""
+        return Served(self.schema, chunks, self.rows, report, readings)
+
+
+class Replay:
+    """A whole answer as a `ports.QueryResult`."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._chunks = iter(served.chunks)
+
+    @property
+    def schema(self) -> FlightMessage:
+        return self._served.schema
+
+    @property
+    def rows(self) -> int:
+        return self._served.rows
+
+    @property
+    def report(self) -> CacheReport:
+        return self._served.report
+
+    @property
+    def readings(self) -> tuple[CacheReading, ...]:
+        return self._served.readings
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        for chunk in self._chunks:
+            return chunk
+        raise StopAsyncIteration
