@@ -1,13 +1,14 @@
 """One origin's limits, shared by all datasets that ask it: who waits, who goes, and what was told about it."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from math import inf
 
 import trio
 
+from caraway.connectors.http.transport.limits import read_default_acquire_timeout, read_default_limits
 from caraway.core.rate_control import (
     NO_LIMITS,
     Limits,
@@ -60,12 +61,13 @@ class Turn:
 class RateControls:
     """The controls of all origins, kept as long as the daemon runs: a dataset that starts anew meets its cooldown.
 
-    `defaults` (see `read_limits`) are of `runtime.params`.
+    `runtime` is `runtime.params`, whose `http_*` hold where datasets set nothing; ConfigError names the key.
     """
 
-    def __init__(self, emit: Emit, defaults: Limits = NO_LIMITS) -> None:
+    def __init__(self, emit: Emit, runtime: Mapping[str, str] | None = None) -> None:
+        self.acquire_timeout = read_default_acquire_timeout(runtime or {})
         self._emit = emit
-        self._defaults = defaults
+        self._defaults = read_default_limits(runtime or {})
         self._controls: dict[str, OriginControl] = {}
 
     def of(self, origin: str) -> "OriginControl":
@@ -112,9 +114,9 @@ class OriginControl:
         self._settle()
 
     @asynccontextmanager
-    async def turn(self, patience: float | None) -> AsyncIterator[Turn]:
-        """A place among the requests in flight; SourceError if there is none within `patience` seconds (None: ever)."""
-        await self._enter(inf if patience is None else patience)
+    async def turn(self, patience: float) -> AsyncIterator[Turn]:
+        """A place among the requests in flight; SourceError if there is none within `patience` seconds."""
+        await self._enter(patience)
         turn = Turn()
         try:
             yield turn

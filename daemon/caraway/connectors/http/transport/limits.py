@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, TypeVar
 
 from caraway.config.params import ConnectorParams
@@ -27,13 +28,17 @@ def read_default_limits(runtime: Mapping[str, str]) -> Limits:
     return _limits(set_here, _wrong_default)
 
 
-def read_acquire_timeout(params: ConnectorParams, runtime: Mapping[str, str], client_timeout: float) -> float | None:
-    """Seconds that a request waits for its turn, None for ever: the dataset's, else the runtime's, else as given."""
+def read_acquire_timeout(params: ConnectorParams) -> float | None:
+    """Seconds that a request of a dataset waits for its turn, infinite for 0; None where it is not set. ConfigError."""
     seconds = params.duration(_ACQUIRE_TIMEOUT)
-    default = runtime.get(_DEFAULTS_PREFIX + _ACQUIRE_TIMEOUT)
-    if seconds is None and default:
-        seconds = _parsed(parse_duration, _ACQUIRE_TIMEOUT, default, _wrong_default)
-    return client_timeout if seconds is None else seconds or None
+    return inf if seconds == 0 else seconds
+
+
+def read_default_acquire_timeout(runtime: Mapping[str, str]) -> float | None:
+    """The same of `runtime.params`."""
+    text = runtime.get(_DEFAULTS_PREFIX + _ACQUIRE_TIMEOUT)
+    seconds = _parsed(parse_duration, _ACQUIRE_TIMEOUT, text, _wrong_default) if text else None
+    return inf if seconds == 0 else seconds
 
 
 def _limits(texts: Mapping[str, str], wrong: Callable[[str, str], ConfigError]) -> Limits:

@@ -2,7 +2,6 @@
 
 import re
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -31,7 +30,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """Durations in seconds; no repr shows a secret. `acquire_timeout` None: for ever."""
+    """Durations in seconds; no repr shows a secret. `acquire_timeout` None is not set."""
 
     origin: str
     """`scheme://host:port`; requests go there alone."""
@@ -41,7 +40,7 @@ class TransportOptions:
     pool_idle_timeout: float = POOL_IDLE_TIMEOUT
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     limits: Limits = NO_LIMITS
-    acquire_timeout: float | None = CLIENT_TIMEOUT
+    acquire_timeout: float | None = None
     headers: Headers = ()
     """Sent with each request that does not name them itself."""
     oauth: OAuth | None = None
@@ -50,26 +49,23 @@ class TransportOptions:
     """A path that must answer 2xx; None: one that is not there, and may answer anything."""
 
 
-async def read_transport(
-    params: ConnectorParams, url: str, *, directory: Path = Path(), runtime: Mapping[str, str] | None = None
-) -> TransportOptions:
+async def read_transport(params: ConnectorParams, url: str, *, directory: Path = Path()) -> TransportOptions:
     """How a dataset at `url` is asked: its `from` with `http_port` applied, which may name a user.
 
-    Relative paths start at `directory`; `runtime` is `runtime.params`. ConfigError names the parameter.
+    Relative paths start at `directory`. ConfigError names the parameter.
     """
     address = urlsplit(url)
     headers = read_headers(params)
     oauth = read_oauth(params, headers)
-    client_timeout = _positive(params, "client_timeout", CLIENT_TIMEOUT)
     return TransportOptions(
         origin_of(url),
-        client_timeout,
+        _positive(params, "client_timeout", CLIENT_TIMEOUT),
         _positive(params, "connect_timeout", CONNECT_TIMEOUT),
         _within(params, "pool_max_idle_per_host", POOL_MAX_IDLE, MOST_IDLE),
         _positive(params, "pool_idle_timeout", POOL_IDLE_TIMEOUT),
         _retry(params),
         read_limits(params),
-        read_acquire_timeout(params, runtime or {}, client_timeout),
+        read_acquire_timeout(params),
         (*headers, *basic_header(params, address, headers)),
         oauth,
         await read_tls(params, directory, secure=address.scheme == "https" or (oauth is not None and oauth.secure)),

@@ -58,6 +58,8 @@ class Transport:
         self._chance = chance
         self._wire = Wire(options, backend)
         self._tokens = Tokens(options.oauth, self._send_unbound) if options.oauth is not None else None
+        usual = options.client_timeout if controls.acquire_timeout is None else controls.acquire_timeout
+        self._patience = usual if options.acquire_timeout is None else options.acquire_timeout
         self._control = controls.of(options.origin)
         self._control.join(self, dataset, options.limits)
 
@@ -168,7 +170,7 @@ class Transport:
 
     @asynccontextmanager
     async def _turn(self, request: HttpRequest, token: Secret | None) -> AsyncIterator[Answer]:
-        async with self._control.turn(self._options.acquire_timeout) as turn:
+        async with self._control.turn(self._patience) as turn:
             try:
                 async with self._wire.exchange(replace(request, headers=self._headers(request, token))) as answer:
                     turn.verdict = verdict(answer.status)
