@@ -1,6 +1,8 @@
 """Dataset routes: shapes and statuses."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 
 import orjson
@@ -8,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from caraway.config.model import Acceleration, Caching, RefreshMode
 from caraway.errors import ConfigError, QueryError, QueryFailure, StoreError
 from caraway.model import (
+    CachingStatus,
     DatasetStatus,
     Problem,
     RefreshOverrides,
@@ -104,9 +108,44 @@ async def test_detail() -> None:
         "activity": None,
         "acceptable_lag": None,
         "stream": None,
+        "caching": None,
     }
     bare = orjson.loads((await ask(app, "GET", "/v1/datasets/quoted.name")).body)
     assert (bare["name"], bare["error"], bare["lag"], bare["epoch"]) == ("Quoted.Name", None, None, None)
+
+
+async def test_a_dataset_in_caching_mode_tells_of_its_cache() -> None:
+    fake = FakeServices(dataset("shows"))
+    shows = fake.datasets["shows"]
+    keys = Caching(ttl=30.0, stale_while_revalidate=60.0, stale_if_error=inf, max_items=100)
+    shows.config = replace(shows.config, acceleration=Acceleration(refresh_mode=RefreshMode.CACHING, caching=keys))
+    caching = CachingStatus(
+        2, 20, 2000, None, 100, 1.23456, hits=1, stale=1, misses=1, stale_if_error=1, evictions={"items": 3}
+    )
+    shows.now = DatasetStatus("shows", State.READY, caching=caching)
+    told = orjson.loads((await ask(create_app(fake.services), "GET", "/v1/datasets/shows")).body)
+    assert told["caching"] == {
+        "ttl": 30.0,
+        "stale_while_revalidate": 60.0,
+        "stale_if_error": "enabled",
+        "max_size": None,
+        "max_items": 100,
+        "entries": 2,
+        "rows": 20,
+        "bytes": 2000,
+        "oldest": 1.235,
+        "hit_ratio": 0.5,
+        "hits": 1,
+        "stale": 1,
+        "misses": 1,
+        "coalesced": 0,
+        "stale_if_errors": 1,
+        "failures": 0,
+        "revalidations": 0,
+        "revalidating": 0,
+        "skipped": 0,
+        "evictions": {"items": 3},
+    }
 
 
 async def test_a_stream_in_list_and_detail() -> None:

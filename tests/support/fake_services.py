@@ -22,6 +22,7 @@ from caraway.model import (
     Position,
     Query,
     RefreshOverrides,
+    ResultsCacheStatistics,
     Secret,
     Written,
 )
@@ -149,7 +150,12 @@ class FakeServices:
     """Parts to change between requests; `services` is what the application gets."""
 
     def __init__(
-        self, *datasets: FakeDataset, runtime: Runtime | None = None, keys: tuple[str, ...] | None = None
+        self,
+        *datasets: FakeDataset,
+        runtime: Runtime | None = None,
+        keys: tuple[str, ...] | None = None,
+        results_cache: Callable[[], ResultsCacheStatistics] = ResultsCacheStatistics,
+        http_sources: Callable[[], dict[str, dict[str, float | None]]] = dict,
     ) -> None:
         self.engine = FakeEngine()
         self.datasets = {each.config.name: each for each in datasets}
@@ -169,6 +175,8 @@ class FakeServices:
             authenticator=Authenticator(auth, Secret, emit=self.events.append),
             emit=self.events.append,
             shutting_down=lambda: self.stopping,
+            results_cache=results_cache,
+            http_sources=http_sources,
         )
 
 

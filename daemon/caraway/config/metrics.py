@@ -24,7 +24,31 @@ _ALWAYS = """
     flight_do_put_rows_written flight_do_put_bytes_written flight_do_exchange_data_updates_sent
     flight_do_exchange_subscriptions process_resident_memory_bytes
 """
-KNOWN = OPT_IN | frozenset(_ALWAYS.split())
+_RESULTS_CACHE = """
+    max_size_bytes size_bytes items_count requests hits misses hit_ratio coalesced evictions stale_rejections
+    stale_swr_count swr_background_query_count swr_revalidations invalidation_stale_hits
+"""
+_DATASET_CACHING = """
+    entries rows size_bytes max_size_bytes oldest_age_ms hits stale_hits misses coalesced stale_if_error_hits hit_ratio
+    fetch_failures revalidations revalidations_running revalidations_skipped evictions
+"""
+_DATASET_HTTP = """
+    response_cache_items_count response_cache_size_bytes response_cache_hits response_cache_stale_hits
+    response_cache_revalidated response_cache_misses response_cache_coalesced response_cache_bypassed
+    response_cache_failures response_cache_revalidations response_cache_revalidations_skipped response_cache_evictions
+    inflight_operations rate_control_max_concurrent_requests rate_control_requests_per_second_limit
+    rate_control_requests_per_minute_limit rate_control_jitter_min_ms rate_control_jitter_max_ms
+    rate_control_available_permits rate_control_acquisitions_total rate_control_acquire_errors_total
+    rate_control_wait_duration_ms rate_control_adaptive_admission_ratio rate_control_adaptive_throttled_total
+    rate_limit_retry_after_updates_total rate_limit_retry_after_waits_total rate_limit_retry_after_wait_duration_ms
+    rate_limit_retry_after_remaining_ms
+"""
+KNOWN = OPT_IN.union(
+    _ALWAYS.split(),
+    (f"results_cache_{name}" for name in _RESULTS_CACHE.split()),
+    (f"dataset_caching_{name}" for name in _DATASET_CACHING.split()),
+    (f"dataset_http_{name}" for name in _DATASET_HTTP.split()),
+)
 """All that this version has."""
 
 

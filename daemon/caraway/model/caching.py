@@ -123,6 +123,10 @@ class ResultsCacheStatistics:
     stale_rejections: Mapping[str, int] = field(default_factory=dict)
     swr_revalidations: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def hit_ratio(self) -> float:
+        return self.hits / self.requests if self.requests else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseCacheStatistics:
@@ -180,3 +184,10 @@ class CachingStatus:
     """Revalidations that were left out, since as many ran as may."""
     evictions: Mapping[str, int] = field(default_factory=dict)
     """By reason: size, items, expired, retention."""
+
+    @property
+    def hit_ratio(self) -> float:
+        """The share of requests that did not wait for the source."""
+        at_once = self.hits + self.stale
+        asked = at_once + self.misses + self.stale_if_error
+        return at_once / asked if asked else 0.0

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from caraway.config.metrics import shown
 from caraway.model import DatasetStatus, StreamStatus
+from caraway.servers.cache_metrics import dataset_families, http_families, results_families
 from caraway.servers.exposition import CONTENT_TYPE, Family, Kind, Sample
 from caraway.servers.flight.streams import FlightStatistics
 from caraway.servers.services import DatasetHandle, Services
@@ -40,7 +41,12 @@ def create_metrics_app(services: Services, flight: Flight = lambda: None) -> Sta
 def families(services: Services, flight: FlightStatistics | None, at: datetime) -> Iterator[Family]:
     """What is known, but for what `runtime.metrics` switches off or does not switch on."""
     scrape = Scrape(at, tuple((handle, handle.current()) for handle in services.datasets.values()))
-    found = (*scrape.datasets(), *scrape.streams(), *scrape.times(), *_flight(flight), _process())
+    caches = (
+        *results_families(services.results_cache()),
+        *dataset_families(status for _, status in scrape.statuses),
+        *http_families(services.http_sources()),
+    )
+    found = (*scrape.datasets(), *scrape.streams(), *scrape.times(), *caches, *_flight(flight), _process())
     switches = services.pod.runtime.metrics
     return (family for family in found if shown(family.name, switches))
 

@@ -6,7 +6,15 @@ from typing import Protocol
 
 from caraway.config.model import Dataset, Spicepod
 from caraway.latest import Latest
-from caraway.model import Append, DatasetStatus, Delete, Endpoints, RefreshOverrides, Written
+from caraway.model import (
+    Append,
+    DatasetStatus,
+    Delete,
+    Endpoints,
+    RefreshOverrides,
+    ResultsCacheStatistics,
+    Written,
+)
 from caraway.ports import Emit, Log, QueryEngine
 from caraway.servers.auth import Authenticator
 
@@ -76,3 +84,7 @@ class Services:
     authenticator: Authenticator
     emit: Emit
     shutting_down: Callable[[], bool]
+    results_cache: Callable[[], ResultsCacheStatistics] = ResultsCacheStatistics
+    http_sources: Callable[[], Mapping[str, Mapping[str, float | None]]] = dict
+    """Of datasets that are read over HTTP: the fields of their ControlStatistics, and those of their
+    ResponseCacheStatistics with `response_cache_` before each name."""

@@ -1,8 +1,10 @@
 """What the API tells of a dataset: a line of the list, and all that is known."""
 
 from datetime import UTC, datetime
+from math import isfinite
 
-from caraway.model import DatasetStatus, Problem, Snapshot, State, StreamStatus
+from caraway.config.model import Caching
+from caraway.model import CachingStatus, DatasetStatus, Problem, Snapshot, State, StreamStatus
 from caraway.servers.services import DatasetHandle
 
 
@@ -47,6 +49,7 @@ def detail(handle: DatasetHandle, at: datetime) -> dict[str, object]:
         **_contents(status.snapshot),
         **_progress(status),
         "stream": _stream(status.stream),
+        "caching": _caching(status.caching, acceleration.caching) if acceleration and status.caching else None,
     }
 
 
@@ -108,4 +111,29 @@ def _stream(stream: StreamStatus | None) -> dict[str, object] | None:
         "received_at": stream.received_at,
         "applied_at": stream.applied_at,
         "skipped": stream.skipped,
+    }
+
+
+def _caching(status: CachingStatus, keys: Caching) -> dict[str, object]:
+    return {
+        "ttl": keys.ttl,
+        "stale_while_revalidate": keys.stale_while_revalidate,
+        "stale_if_error": keys.stale_if_error if isfinite(keys.stale_if_error) else "enabled",
+        "max_size": status.max_size,
+        "max_items": status.max_items,
+        "entries": status.entries,
+        "rows": status.rows,
+        "bytes": status.bytes,
+        "oldest": None if status.oldest is None else round(status.oldest, 3),
+        "hit_ratio": round(status.hit_ratio, 4),
+        "hits": status.hits,
+        "stale": status.stale,
+        "misses": status.misses,
+        "coalesced": status.coalesced,
+        "stale_if_errors": status.stale_if_error,
+        "failures": status.failures,
+        "revalidations": status.revalidations,
+        "revalidating": status.revalidating,
+        "skipped": status.skipped,
+        "evictions": dict(status.evictions),
     }
