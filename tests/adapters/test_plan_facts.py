@@ -7,6 +7,7 @@ from caraway.model import ViewInfo
 from caraway.query.settings import WorkerSettings
 from caraway.query.worker.engine import Engine
 from caraway.query.worker.facts import VOLATILE
+from caraway.query.worker.planning import Statement
 from support.query_tables import FileTables, arrow_files
 
 SCHEMA = pa.schema(
@@ -32,7 +33,7 @@ class Planner:
         self.session.names = self.session.load(self.catalog)
 
     def facts(self, sql, parameters=()):
-        return self.session.plan(sql, parameters).facts
+        return self.session.plan(Statement(sql, parameters)).facts
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from caraway.model import ParquetFiles, Pinned, ScanRequest, ViewInfo
 from caraway.query.settings import WorkerSettings
 from caraway.query.worker.engine import IDLE, Engine, Running, is_still
 from caraway.query.worker.failures import is_fatal, query_error
+from caraway.query.worker.planning import Statement
 from support.query_tables import FileTables, arrow_files, parquet_files, snapshot
 
 SCHEMA = pa.schema(
@@ -63,7 +64,7 @@ class Worker:
     def plan(self, sql, parameters=()):
         session = self.engine.take()
         try:
-            return session.plan(sql, parameters)
+            return session.plan(Statement(sql, parameters))
         finally:
             self.engine.give_back(session)
 
@@ -73,12 +74,12 @@ class Worker:
     def rows(self, sql, parameters=()):
         session, running = self.engine.take(), Running()
         try:
-            planned = session.begin(sql, parameters, running)
+            planned = session.begin(Statement(sql, parameters), running)
             if planned.requests:
                 again = session.bring(planned, self.answers(planned.requests), running)
                 if again:
                     session.replace(again, self.answers(again), running)
-                session.start(sql, parameters, planned, running)
+                session.start(planned, running)
             answer = [row for batch in running.stream for row in batch.to_pyarrow().to_pylist()]
             running.stream = None
             assert is_still(running)
@@ -425,9 +426,9 @@ def test_a_join_is_seen_to_run_on_after_its_stream_was_dropped(worker):
     sql = "select count(*) from orders a, orders b, orders c, orders d where a.id + b.id + c.id + d.id = -1"
 
     async def drop():
-        planned = session.plan(sql, ())
+        planned = session.plan(Statement(sql))
         session.bring(planned, worker.answers(planned.requests), running)
-        session.start(sql, (), planned, running)
+        session.start(planned, running)
         task = asyncio.ensure_future(anext(running.stream))
         await asyncio.sleep(0.2)
         task.cancel()

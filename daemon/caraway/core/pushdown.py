@@ -5,11 +5,12 @@ engine applies every filter again, so a predicate may only ever be weaker than t
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias, assert_never
 
 from caraway.core.predicate import (
+    And,
     Compare,
     CompareOp,
     In,
@@ -21,6 +22,7 @@ from caraway.core.predicate import (
     Predicate,
     all_of,
     any_of,
+    columns_of,
 )
 from caraway.model import ScanRequest
 
@@ -65,7 +67,9 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """An expression that only the engine can evaluate."""
+    """An expression that only the engine can evaluate; `words` are those of its text, names of columns among them."""
+
+    words: frozenset[str] = frozenset()
 
 
 Expression: TypeAlias = Column | Literal | Binary | Negation | NullTest | Membership | Match | Opaque
@@ -79,9 +83,13 @@ def translate(expression: Expression) -> Predicate | None:
     match expression:
         case Binary("AND", left, right):
             return all_of(translate(left), translate(right))
+        case Binary("OR", term, Literal(None | False)) | Binary("OR", Literal(None | False), term):
+            return translate(term)
         case Binary("OR", left, right):
             terms = (translate(left), translate(right))
             return _either(*terms) if None not in terms else None
+        case Membership(Column() as column, values):
+            return _exact(Membership(column, tuple(value for value in values if not _is_null(value))))
         case _:
             return _exact(expression)
 
@@ -124,6 +132,10 @@ def _either(*terms: Predicate | None) -> Predicate:
     return any_of(*flat)
 
 
+def _is_null(value: Expression) -> bool:
+    return isinstance(value, Literal) and value.value is None
+
+
 def _known(value: Literal) -> bool:
     """NULL and NaN compare differently from engine to engine."""
     return value.value is not None and not (isinstance(value.value, float) and math.isnan(value.value))
@@ -139,9 +151,22 @@ class Scan:
     limit: int | None = None
 
 
-def requests(tables: Sequence[str], scans: Sequence[Scan]) -> tuple[ScanRequest, ...]:
-    """One request a table, wide enough for each of its scans; a table without a scan is asked for whole."""
-    return tuple(_request(table, [scan for scan in scans if scan.table == table]) for table in tables)
+def requests(
+    tables: Sequence[str],
+    scans: Sequence[Scan],
+    keys: Mapping[str, Sequence[str]] | None = None,
+    elsewhere: Collection[str] = (),
+) -> tuple[ScanRequest, ...]:
+    """One request a table, wide enough for each of its scans; a table without a scan is asked for whole.
+
+    `keys` are the request columns of the tables that have some, `elsewhere` the words of all conditions in the plan
+    that are of no scan alone (those of joins, for one).
+    """
+    return tuple(
+        _with_keys(_request(table, mine), mine, (keys or {}).get(table, ()), elsewhere)
+        for table in tables
+        for mine in [[scan for scan in scans if scan.table == table]]
+    )
 
 
 def _request(table: str, scans: Sequence[Scan]) -> ScanRequest:
@@ -152,6 +177,69 @@ def _request(table: str, scans: Sequence[Scan]) -> ScanRequest:
     predicate = _either(*dict.fromkeys(wanted)) if len(wanted) == len(scans) else None
     limit = scans[0].limit if len(scans) == 1 and scans[0].filter is None else None
     return ScanRequest(table, _columns(scans), predicate, limit)
+
+
+def _with_keys(
+    request: ScanRequest, scans: Sequence[Scan], keys: Sequence[str], elsewhere: Collection[str]
+) -> ScanRequest:
+    """The request with the condition of each scan, and the keys whose values can't be told from it."""
+    if not keys:
+        return request
+    each = [translate(scan.filter) if scan.filter is not None else None for scan in scans]
+    unclear = {key for key in keys if key in elsewhere} if not scans else set[str]()
+    for scan, condition in zip(scans, each, strict=True):
+        asked = (mentions(scan.filter) if scan.filter is not None else frozenset()).union(elsewhere)
+        unclear |= asked.intersection(keys) - told(condition)
+    return replace(
+        request,
+        each=tuple(_telling(condition, frozenset(keys)) for condition in each),
+        unclear=tuple(key for key in keys if key in unclear),
+    )
+
+
+def told(condition: Predicate | None) -> frozenset[str]:
+    """The columns that can have none but certain known values where the condition holds."""
+    match condition:
+        case Compare(column, "=", _) | In(column, _):
+            return frozenset({column})
+        case And(terms):
+            return frozenset[str]().union(*map(told, terms))
+        case Or(terms):
+            return told(terms[0]).intersection(*map(told, terms))
+        case _:
+            return frozenset()
+
+
+def mentions(expression: Expression) -> frozenset[str]:
+    """The columns that a condition is about, or more; whether one is NULL says nothing of its values."""
+    match expression:
+        case Column(name):
+            return frozenset({name})
+        case Opaque(words):
+            return words
+        case Binary(_, left, right):
+            return mentions(left) | mentions(right)
+        case Negation(term):
+            return mentions(term)
+        case NullTest(Column()):
+            return frozenset()
+        case NullTest(term):
+            return mentions(term)
+        case Membership(term, values):
+            return mentions(term).union(*map(mentions, values))
+        case Match(term, pattern):
+            return mentions(term) | mentions(pattern)
+        case Literal():
+            return frozenset()
+        case _:
+            assert_never(expression)
+
+
+def _telling(condition: Predicate | None, keys: frozenset[str]) -> Predicate | None:
+    """The condition without those conjuncts that only narrow down keys whose values others tell."""
+    known = told(condition)
+    terms = condition.terms if isinstance(condition, And) else (condition,)
+    return all_of(*(term for term in terms if not columns_of(term) & keys & known - told(term)))
 
 
 def _columns(scans: Sequence[Scan]) -> tuple[str, ...] | None:

@@ -26,6 +26,7 @@ from caraway.query.protocol import (
 from caraway.query.worker.engine import Engine, Running, Session, is_still
 from caraway.query.worker.failures import is_fatal, query_error
 from caraway.query.worker.line import Line
+from caraway.query.worker.planning import Statement
 from caraway.query.worker.results import Coalescer, Encoder, encoder, schema_message
 
 T = TypeVar("T")
@@ -82,21 +83,21 @@ class _Conversation:
             case Work.TABLE:
                 await self._send_schema(session.table_schema(ask.sql))
             case Work.PLAN:
-                planned = await _thread(session.plan, ask.sql, ask.parameters)
+                planned = await _thread(session.plan, Statement(ask.sql, ask.parameters))
                 await self._send_schema(planned.frame.schema())
             case Work.ROWS:
                 await self._rows(ask, session, running)
 
     async def _rows(self, ask: Ask, session: Session, running: Running) -> None:
-        planned = await self._step(ask, session.begin, ask.sql, ask.parameters, running)
+        planned = await self._step(ask, session.begin, Statement(ask.sql, ask.parameters), running)
         await self._line.send(planned.facts)
         if planned.requests:
             pins = await self._resolve(planned.requests)
             step = self._step if session.holds(planned, pins) else _in_thread
-            again = await step(ask, session.bring_and_start, ask, planned, pins, running)
+            again = await step(ask, session.bring_and_start, planned, pins, running)
             if again:
                 await _thread(session.replace, again, await self._resolve(again), running)
-                await _thread(session.start, ask.sql, ask.parameters, planned, running)
+                await _thread(session.start, planned, running)
         schema = running.started.schema()
         await self._send_schema(schema)
         form, joined = encoder(ask.format, schema, ask.compression), Coalescer()

@@ -4,23 +4,21 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
-from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext
 from datafusion.record_batch import RecordBatch
 
-from caraway.core.pushdown import requests
 from caraway.errors import QueryError, QueryFailure
-from caraway.model import Catalog, Parameters, Pinned, PlanFacts, ScanRequest
-from caraway.query.protocol import Ask
+from caraway.model import Catalog, Pinned, ScanRequest
 from caraway.query.settings import WorkerSettings
 from caraway.query.worker import catalog as names_of
 from caraway.query.worker.catalog import CATALOG, SCHEMA, Names, Namespace, qualified
-from caraway.query.worker.facts import facts_of
 from caraway.query.worker.pace import Pace
 from caraway.query.worker.parameters import bind
-from caraway.query.worker.scans import Reading, forbid_writes, only_selects, readings, scans_any
+from caraway.query.worker.planning import Planned, Statement, plan_of, sql_frame
+from caraway.query.worker.scans import Reading, only_selects
 from caraway.query.worker.tables import Opened, Tables
 
 _OPTIONS = {
@@ -38,18 +36,6 @@ FOOTERS = "8M"
 IDLE = 60.0
 """Seconds after which what no query used is let go."""
 _STOPS_EARLY = re.compile("limit|fetch|lim=|topk", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A query planned over empty tables: `frame` would run on those; what it reads."""
-
-    frame: DataFrame
-    facts: PlanFacts
-    tables: tuple[str, ...]
-    views: tuple[str, ...]
-    readings: tuple[Reading, ...]
-    requests: tuple[ScanRequest, ...]
 
 
 @dataclass(slots=True)
@@ -88,33 +74,16 @@ class Session:
         """Take a catalog in; other sessions may adopt the result."""
         return names_of.load(catalog, self._planning, self._planning_names)
 
-    def plan(self, sql: str, parameters: Parameters) -> Planned:
-        """QueryError FORBIDDEN for what writes; DataFusion's own errors for what it can't plan."""
-        self._planning_names.reset(self.names)
-        text, values = bind(sql, parameters)
-        frame = _sql(self._planning, text, values)
-        plan = frame.logical_plan()
-        forbid_writes(plan)
-        tables, views = self.names.reached(frozenset(self._planning_names.looked_up))
-        if not scans_any(plan, (*tables, *views)):
-            tables, views = (), ()
-        facts = facts_of(plan.display_indent_schema(), text, values, tables, self.names)
-        if not tables:
-            return Planned(frame, facts, (), (), (), ())
-        reads = readings(frame.optimized_logical_plan(), self.names.schemas)
-        wanted = requests(tables, [reading.scan for reading in reads])
-        return Planned(frame, facts, tables, views, reads, tuple(self._named(request) for request in wanted))
+    def plan(self, statement: Statement) -> Planned:
+        """See planning.plan_of."""
+        return plan_of(statement, self._planning, self._planning_names, self.names)
 
-    def begin(self, sql: str, parameters: Parameters, running: Running) -> Planned:
+    def begin(self, statement: Statement, running: Running) -> Planned:
         """Plan; a query that reads none of the tables is started at once."""
-        planned = self.plan(sql, parameters)
+        planned = self.plan(statement)
         if not planned.tables:
             _execute(planned.frame, running)
         return planned
-
-    def _named(self, request: ScanRequest) -> ScanRequest:
-        name = self.names.infos[request.table].name
-        return ScanRequest(name, request.columns, request.predicate, request.limit)
 
     def bring(self, planned: Planned, pins: tuple[Pinned, ...], running: Running) -> tuple[ScanRequest, ...]:
         """Put real tables in place; what to ask again, of the source, since the local answer is empty."""
@@ -123,7 +92,7 @@ class Session:
         for name, request, pinned in zip(planned.tables, planned.requests, pins, strict=True):
             self._place(name, request, pinned, running)
         return tuple(
-            ScanRequest(request.table, request.columns, request.predicate, request.limit, from_source=True)
+            replace(request, from_source=True)
             for name, request in zip(planned.tables, planned.requests, strict=True)
             if self.names.infos[name].use_source_on_zero and self._is_empty(name, planned.readings)
         )
@@ -173,20 +142,20 @@ class Session:
             for name, request, pinned in zip(planned.tables, planned.requests, pins, strict=True)
         )
 
-    def bring_and_start(
-        self, ask: Ask, planned: Planned, pins: tuple[Pinned, ...], running: Running
-    ) -> tuple[ScanRequest, ...]:
+    def bring_and_start(self, planned: Planned, pins: tuple[Pinned, ...], running: Running) -> tuple[ScanRequest, ...]:
         """Start over the snapshots; if something must be asked again instead, only that comes back."""
         again = self.bring(planned, pins, running)
         if not again:
-            self.start(ask.sql, ask.parameters, planned, running)
+            self.start(planned, running)
         return again
 
-    def start(self, sql: str, parameters: Parameters, planned: Planned, running: Running) -> None:
+    def start(self, planned: Planned, running: Running) -> None:
         """Start the query over the real tables that are in place."""
+        statement = planned.statement
         for name in planned.views:
-            self._running_names.real[name] = self._running.sql(self.names.views[name].sql).into_view()
-        _execute(_sql(self._running, *bind(sql, parameters)), running)
+            sql = statement.views.get(name, self.names.views[name].sql)
+            self._running_names.real[name] = self._running.sql(sql).into_view()
+        _execute(sql_frame(self._running, *bind(statement.sql, statement.parameters)), running)
 
     def table_schema(self, name: str) -> pa.Schema:
         """The schema of a table or view; QueryError NOT_FOUND."""
@@ -224,11 +193,6 @@ def _context(runtime: RuntimeEnvBuilder, settings: WorkerSettings) -> tuple[Sess
     context.sql(f"SET datafusion.runtime.metadata_cache_limit = '{FOOTERS}'")
     context.register_catalog_provider(CATALOG, space)
     return context, space
-
-
-def _sql(context: SessionContext, text: str, values: dict[str, pa.Scalar]) -> DataFrame:
-    options = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
-    return context.sql_with_options(text, options, values)
 
 
 def is_still(running: Running) -> bool:
@@ -291,7 +255,7 @@ class Engine:
         import caraway.query.worker.render  # noqa: F401
 
         session = self.take()
-        session.plan("select 1", ()).frame.collect()
+        session.plan(Statement("select 1")).frame.collect()
         self.give_back(session)
 
     def give_back(self, session: Session) -> None:

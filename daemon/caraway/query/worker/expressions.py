@@ -1,5 +1,7 @@
 """DataFusion's expressions as the plain tree that `core.pushdown` translates."""
 
+import re
+
 import pyarrow as pa
 from datafusion import expr as nodes
 from datafusion.expr import Expr
@@ -17,12 +19,17 @@ from caraway.core.pushdown import (
 )
 
 
+def words_of(text: str) -> frozenset[str]:
+    """The words of an expression's or a plan's text; the names of its columns are among them."""
+    return frozenset(re.findall(r"\w+", text))
+
+
 def expression_of(expression: Expr) -> Expression:
     """The same condition as plain values; what has no plain form is Opaque."""
     try:
         node = expression.to_variant()
     except (ValueError, RuntimeError, TypeError, NotImplementedError):  # kinds that the binding does not know
-        return Opaque()
+        return Opaque(words_of(expression.canonical_name()))
     match node:
         case nodes.Column():
             return Column(node.name())
@@ -42,7 +49,7 @@ def expression_of(expression: Expr) -> Expression:
         case nodes.Like() | nodes.ILike():
             return _signed(node.negated(), _match(node, expression))
         case _:
-            return Opaque()
+            return Opaque(words_of(expression.canonical_name()))
 
 
 def _signed(negated: bool, expression: Expression) -> Expression:

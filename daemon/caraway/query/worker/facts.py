@@ -9,6 +9,7 @@ import pyarrow as pa
 from caraway.core.names import SYSTEM_SCHEMAS
 from caraway.model import PlanFacts
 from caraway.query.worker.catalog import CATALOG, Names
+from caraway.query.worker.words import PLACE, words
 
 VOLATILE = frozenset(
     {
@@ -21,16 +22,6 @@ VOLATILE = frozenset(
 _VOLATILE_CALL = re.compile(rf"\b(?:{'|'.join(sorted(VOLATILE))})\(")
 _NO_ROWS_OF_TABLES = ("Explain", "Analyze", "DescribeTable")
 _SYSTEM_SCAN = re.compile(rf"^\s*TableScan: (?:{CATALOG}\.)?(?:{'|'.join(sorted(SYSTEM_SCHEMAS))})\.", re.MULTILINE)
-
-_TOKEN = re.compile(
-    r"""[\s;]+|--[^\n]*|/\*.*?\*/
-    |(?P<kept>\w*'(?:[^']|'')*'|"(?:[^"]|"")*")
-    |\$(?P<place>\w+)
-    |(?P<word>[\w.][\w.$@#]*|[(),\[\]{}]|(?:(?!--|/\*)[^\s\w.'"$(),;\[\]{}])+|.)""",
-    re.DOTALL | re.VERBOSE,
-)
-_ODD = re.compile(r"\\|`|\$\w*\$|/\*(?:(?!\*/).)*/\*", re.DOTALL)
-"""Escapes, foreign quotes and nested comments: such a text names itself, letter by letter."""
 
 
 def facts_of(display: str, sql: str, values: Mapping[str, pa.Scalar], reads: Iterable[str], names: Names) -> PlanFacts:
@@ -51,17 +42,12 @@ def facts_of(display: str, sql: str, values: Mapping[str, pa.Scalar], reads: Ite
 
 def spelled(sql: str, values: Mapping[str, pa.Scalar]) -> Iterator[str]:
     """The words of a query, however they are set, with its parameters in their places; equal only for equal queries."""
-    if _ODD.search(sql):
-        yield sql
-        yield from (f"${name}={value!r}" for name, value in sorted(values.items()))
+    found = words(sql)
+    if found is None:
+        yield from (sql, *(f"${name}={value!r}" for name, value in sorted(values.items())))
         return
-    for token in _TOKEN.finditer(sql):
-        if kept := token["kept"]:
-            yield kept
-        elif word := token["word"]:
-            yield word.lower()
-        elif (place := token["place"]) is not None:
-            yield _literal(place, values)
+    for word in found:
+        yield _literal(word.text[1:], values) if word.kind == PLACE else word.text
 
 
 def _literal(place: str, values: Mapping[str, pa.Scalar]) -> str:

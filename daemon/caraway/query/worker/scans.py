@@ -11,7 +11,7 @@ from datafusion.plan import LogicalPlan
 
 from caraway.core.pushdown import Scan
 from caraway.errors import QueryError, QueryFailure
-from caraway.query.worker.expressions import expression_of
+from caraway.query.worker.expressions import expression_of, words_of
 
 READ_ONLY = "a read-only SQL context answers queries and nothing else"
 
@@ -86,14 +86,14 @@ def scans_any(plan: LogicalPlan, names: Iterable[str]) -> bool:
     return any(name in scanned or name.removeprefix("public.") in scanned for name in names)
 
 
-def readings(plan: LogicalPlan, schemas: Mapping[str, pa.Schema]) -> tuple[Reading, ...]:
+def readings(plan: LogicalPlan, schemas: Mapping[str, pa.Schema]) -> tuple[Reading, ...] | None:
     """Each scan of a table in `schemas` (names `schema.table`) in an optimised plan.
 
-    Nothing if the plan reads more than its nodes show: an EXISTS inside a projection stays an expression, whose plan
+    None if the plan reads more than its nodes show: an EXISTS inside a projection stays an expression, whose plan
     the binding does not give out. The text of the plan shows it, so the scans there are counted.
     """
     found = tuple(_walk(plan, None, schemas))
-    return found if len(found) == len(_SCAN_LINE.findall(plan.display_indent())) else ()
+    return found if len(found) == len(_SCAN_LINE.findall(plan.display_indent())) else None
 
 
 def _walk(plan: LogicalPlan, condition: Expr | None, schemas: Mapping[str, pa.Schema]) -> Iterator[Reading]:
@@ -116,3 +116,34 @@ def _reading(node: "nodes.TableScan", condition: Expr | None, schemas: Mapping[s
 def _narrowest(schema: pa.Schema | None) -> tuple[str, ...] | None:
     """One column for a scan that only counts rows: a source can't be asked for none."""
     return (schema.names[0],) if schema is not None and schema.names else None
+
+
+def conditions_elsewhere(plan: LogicalPlan) -> frozenset[str]:
+    """The words of all conditions in an optimised plan that are not right above a scan, those of joins among them.
+
+    A column that has another name there counts under its first one as well.
+    """
+    conditions, renamed = set[str](), dict[str, set[str]]()
+    _gather(plan, conditions, renamed)
+    todo = list(conditions)
+    while todo:
+        more = renamed.pop(todo.pop(), set()) - conditions
+        conditions |= more
+        todo += more
+    return frozenset(conditions)
+
+
+def _gather(plan: LogicalPlan, conditions: set[str], renamed: dict[str, set[str]]) -> None:
+    node = plan.to_variant()
+    match node:
+        case nodes.Join():
+            for condition in (*(side for pair in node.on() for side in pair), node.filter()):
+                conditions |= words_of(Expr(condition).canonical_name()) if condition is not None else frozenset()
+        case nodes.Filter() if not isinstance(plan.inputs()[0].to_variant(), nodes.TableScan):
+            conditions |= words_of(Expr(node.predicate()).canonical_name())
+        case nodes.Projection():
+            for column in map(Expr, node.projections()):
+                if isinstance(alias := column.to_variant(), nodes.Alias):
+                    renamed.setdefault(alias.alias(), set()).update(words_of(column.canonical_name()))
+    for child in plan.inputs():
+        _gather(child, conditions, renamed)
