@@ -381,9 +381,8 @@ async def test_a_dataset_that_is_only_written_to_is_ready_and_empty(world, autoj
     assert world.reads == []
 
 
-@pytest.mark.parametrize("mode", [RefreshMode.CACHING, RefreshMode.SNAPSHOT])
-def test_modes_that_need_more_are_load_errors(tmp_path, mode):
-    world = World(tmp_path, FakeSource(timed())).accelerate(refresh_mode=mode)
+def test_modes_that_need_more_are_load_errors(tmp_path):
+    world = World(tmp_path, FakeSource(timed())).accelerate(refresh_mode=RefreshMode.SNAPSHOT)
     with pytest.raises(ConfigError, match="not available for dataset t"):
         world.actor()
 

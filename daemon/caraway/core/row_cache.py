@@ -46,9 +46,9 @@ class Policy:
 
 
 def judge(age: float, policy: Policy) -> Verdict:
-    """What may be done with an entry of that age; inf is one of unknown age."""
+    """What may be done with an entry of that age; inf is one of unknown age. With a ttl of 0 nothing is ever fresh."""
     rounded = round(age, _MICROS)
-    if rounded <= policy.ttl:
+    if rounded <= policy.ttl and policy.ttl > 0:
         return Verdict.FRESH
     return Verdict.STALE if rounded <= policy.ttl + policy.stale_while_revalidate else Verdict.EXPIRED
 

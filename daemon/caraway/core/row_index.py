@@ -3,7 +3,7 @@
 import heapq
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from caraway.core.row_shares import UNKNOWN
 from caraway.model import Request
@@ -33,6 +33,12 @@ class Budget:
     size: int
     rows: int | None = None
 
+    def excess(self, size: int, rows: int) -> str | None:
+        """What so much is too much of: size, items; None where it fits."""
+        if size > self.size:
+            return "size"
+        return "items" if self.rows is not None and rows > self.rows else None
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -43,6 +49,38 @@ class Room:
     evicted: tuple[Entry, ...] = ()
     reasons: tuple[str, ...] = ()
     """Of each eviction: size, items."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A Room while it is made; `size` and `rows` are what there would be then."""
+
+    budget: Budget
+    victims: Iterator[Entry]
+    size: int
+    rows: int
+    stored: list[Entry] = field(default_factory=list)
+    refused: list[Entry] = field(default_factory=list)
+    evicted: list[Entry] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    def admit(self, entry: Entry, size: int, rows: int) -> None:
+        """Store an entry that takes so much more than the one that it replaces, or refuse it."""
+        fits = self.budget.excess(entry.size, entry.rows) is None and self.make_room(size, rows)
+        (self.stored if fits else self.refused).append(entry)
+        self.size += size if fits else 0
+        self.rows += rows if fits else 0
+
+    def make_room(self, size: int, rows: int) -> bool:
+        """Evict until so much more fits; whether it does."""
+        while (reason := self.budget.excess(self.size + size, self.rows + rows)) is not None:
+            victim = next(self.victims, None)
+            if victim is None:
+                return False
+            self.evicted.append(victim)
+            self.reasons.append(reason)
+            self.size, self.rows = self.size - victim.size, self.rows - victim.rows
+        return True
 
 
 class Index:
@@ -75,6 +113,10 @@ class Index:
     def find(self, key: str) -> Entry | None:
         return None if key in self._leaving else self._entries.get(key)
 
+    def holds(self, key: str) -> bool:
+        """Whether rows of the entry are stored, even if they are about to go."""
+        return key in self._entries
+
     def use(self, key: str) -> None:
         """Note that an entry was of use just now."""
         self._entries.move_to_end(key)
@@ -104,36 +146,15 @@ class Index:
         """Which of these can be stored, each instead of the one with its key, and what has to go for them."""
         mine = {entry.key for entry in arriving}
         victims = (each for key, each in self._entries.items() if key not in mine and not self._is_held(key))
-        size, rows = self.size, self.rows
-        stored, refused, evicted, reasons = list[Entry](), list[Entry](), list[Entry](), list[str]()
+        plan = _Plan(self.budget, victims, self.size, self.rows)
+        plan.make_room(0, 0)
         for entry in arriving:
             old = self._entries.get(entry.key)
-            more, longer = entry.size - (old.size if old else 0), entry.rows - (old.rows if old else 0)
-            while (
-                self._is_admissible(entry)
-                and (reason := self._excess(size + more, rows + longer)) is not None
-                and (victim := next(victims, None)) is not None
-            ):
-                evicted.append(victim)
-                reasons.append(reason)
-                size, rows = size - victim.size, rows - victim.rows
-            if self._is_admissible(entry) and self._excess(size + more, rows + longer) is None:
-                stored.append(entry)
-                size, rows = size + more, rows + longer
-            else:
-                refused.append(entry)
-        return Room(tuple(stored), tuple(refused), tuple(evicted), tuple(reasons))
+            plan.admit(entry, entry.size - (old.size if old else 0), entry.rows - (old.rows if old else 0))
+        return Room(tuple(plan.stored), tuple(plan.refused), tuple(plan.evicted), tuple(plan.reasons))
 
     def _is_held(self, key: str) -> bool:
         return key in self._leases or key in self._leaving
-
-    def _is_admissible(self, entry: Entry) -> bool:
-        return self._excess(entry.size, entry.rows) is None
-
-    def _excess(self, size: int, rows: int) -> str | None:
-        if size > self.budget.size:
-            return "size"
-        return "items" if self.budget.rows is not None and rows > self.budget.rows else None
 
     # --- change ------------------------------------------------------------------------------------------------------
 

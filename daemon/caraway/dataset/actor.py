@@ -6,7 +6,8 @@
                       ▼
                     store         written to by one task, so that loading, retention and maintenance never meet
 
-What its task does depends on the mode: a `Refreshing` fetches, a `Following` reads a stream, a `Keeping` has no source.
+What its task does depends on the mode: a `Refreshing` fetches, a `Following` reads a stream, a `Keeping` has no source,
+a `Caching` fetches what queries ask for.
 A failure that is expected becomes an event of the driver's machine and a problem in the status; what is stored stays
 served. A bug ends `run`; the store stays open, so that what it holds is served until the supervisor runs the actor
 again, or until all stop if it does not.
@@ -21,6 +22,7 @@ from caraway.config.model import Access, Dataset, ReadyState, RefreshMode
 from caraway.core.readiness import Serve
 from caraway.dataset.bench import Bench
 from caraway.dataset.binding import Binding
+from caraway.dataset.caching.driver import Caching
 from caraway.dataset.driver import Driver
 from caraway.dataset.following import Following
 from caraway.dataset.keeping import Keeping
@@ -116,12 +118,16 @@ class DatasetActor:
         self._driver.set_refresh_sql(text)
 
     def resolve(self, scan: ScanRequest) -> AbstractAsyncContextManager[Pinned]:
-        """A snapshot that stays until the context ends; QueryError NOT_READY, SOURCE, RESOURCES."""
+        """A snapshot that stays until the context ends; QueryError NOT_READY, INVALID, SOURCE, RESOURCES."""
+        if isinstance(self._driver, Caching):
+            return self._driver.answer(scan)
         return self._binding.answer(scan, fallback=self.config.ready_state is not ReadyState.ON_LOAD)
 
     @property
     def generation(self) -> Generation | None:
         """What it holds now; None while it is read at its source."""
+        if isinstance(self._driver, Caching):
+            return self._driver.generation
         return self._binding.generation
 
     def _check_accelerated(self) -> None:
@@ -155,4 +161,6 @@ class DatasetActor:
 def _driver(bench: Bench, writes: WriteQueue) -> Driver:
     if bench.settings.accelerated and bench.settings.mode is RefreshMode.DISABLED:
         return Keeping(bench, writes)
+    if bench.settings.caches:
+        return Caching(bench)
     return Following(bench) if bench.settings.accelerated and bench.config.follows else Refreshing(bench)

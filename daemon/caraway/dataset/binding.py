@@ -1,15 +1,18 @@
 """A dataset's two ends, the source that it reads and the store that it keeps, opened and fitted to each other."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pyarrow as pa
 import trio
 
-from caraway.config.model import Dataset, OnZeroResults, RefreshSql
+from caraway.config.model import Dataset, OnZeroResults, RefreshMode, RefreshSql
 from caraway.core.checkpoint import decode
 from caraway.core.window import TimeAxis
 from caraway.dataset.answer import source_snapshot
+from caraway.dataset.caching.columns import stored_schema
+from caraway.dataset.caching.opening import open_cache
 from caraway.dataset.fitting import (
     check_retention,
     follows_schema,
@@ -26,7 +29,7 @@ from caraway.dataset.spool import Spool
 from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError, StoreError
 from caraway.latest import Latest
 from caraway.model import Generation, Pinned, ScanRequest, Snapshot, TableInfo
-from caraway.ports import Connect, Log, OpenStore, Source
+from caraway.ports import Accelerator, Connect, Log, OpenStore, RequestSource, Source
 
 CLOSING = 10.0
 """Seconds that closing a store may take: a commit that runs, and an fsync."""
@@ -54,6 +57,8 @@ class Binding:
         self._spool = spool
         self._suspected = suspected
         self._schema: pa.Schema | None = None
+        keys = config.acceleration
+        self._caches = open_store is not None and keys is not None and keys.refresh_mode is RefreshMode.CACHING
 
     @property
     def schema(self) -> pa.Schema | None:
@@ -87,7 +92,12 @@ class Binding:
         return tuple(axis for axis in (self.time, partition) if axis is not None)
 
     async def open_stored(self) -> None:
-        """Open what an earlier run left, if anything; StoreError, ConfigError."""
+        """Open what an earlier run left, if anything; StoreError, ConfigError.
+
+        A cache is opened once its source has told which columns its requests are in.
+        """
+        if self._caches:
+            return
         if self._open_store is not None and self.store is None:
             await self._open(self._open_store, None)
         if self.store is not None:
@@ -133,6 +143,7 @@ class Binding:
             with self.store.pin() as snapshot:
                 yield Pinned(snapshot)
         elif self.link is not None and self._schema is not None and self._may_ask_source(scan, fallback):
+            check_clear(scan)
             async with source_snapshot(self.link, scan, self._schema, self._spool) as snapshot:
                 yield Pinned(snapshot)
         else:
@@ -144,9 +155,13 @@ class Binding:
     async def _fit(self, source: Source, refresh_sql: RefreshSql | None) -> None:
         found = projected(await source.schema(), refresh_sql, self._config.name)
         self._check(found)
-        if self._open_store is not None:
+        if self._open_store is not None and self._caches:
+            await self._fit_cache(self._open_store, found)
+        elif self._open_store is not None:
             await self._fit_store(self._open_store, found, refresh_sql)
-        self._announce(found if self.store is None else self.store.spec.schema)
+        asks = self._open_store is None or self._caches
+        columns = source.request_columns if asks and isinstance(source, RequestSource) else ()
+        self._announce(found if self.store is None or self._caches else self.store.spec.schema, columns)
 
     def _check(self, found: pa.Schema) -> None:
         """ConfigError where the dataset's keys do not fit its columns."""
@@ -165,10 +180,19 @@ class Binding:
                 await self._open(open_store, None)
                 raise
 
-    async def _open(self, open_store: OpenStore, schema: pa.Schema | None) -> None:
+    async def _fit_cache(self, open_store: OpenStore, found: pa.Schema) -> None:
+        schema = stored_schema(found, self._config.name)
+        if self.store is None:
+            await self._open(partial(open_cache, open_store, self._config), schema)
+        elif not self.store.spec.schema.equals(schema):
+            message = f"The source's columns of dataset {self._config.name} have changed."
+            raise SourceError(message, remedy="They are taken over at the next start.", transient=False)
+
+    async def _open(self, open_store: Callable[..., Awaitable[Accelerator | None]], schema: pa.Schema | None) -> None:
+        """Rows of a cache belong to those who asked for them, so that nobody follows its log."""
         store = await open_store(schema)
         self.store = LoggedStore(store) if store is not None else None
-        self.log.publish(self.store)
+        self.log.publish(None if self._caches else self.store)
 
     async def _close(self) -> None:
         store, self.store = self.store, None
@@ -181,12 +205,13 @@ class Binding:
         asked = stored is not None and stored.refresh_sql != (refresh_sql.text if refresh_sql is not None else None)
         return must_reopen(store.spec.schema, found, self._config, asked=asked)
 
-    def _announce(self, schema: pa.Schema) -> None:
+    def _announce(self, schema: pa.Schema, request_columns: tuple[str, ...] = ()) -> None:
         self._schema = schema
         acceleration = self._config.acceleration
-        from_source = acceleration is not None and acceleration.on_zero_results is OnZeroResults.USE_SOURCE
+        zero = acceleration is not None and acceleration.on_zero_results is OnZeroResults.USE_SOURCE
+        from_source, comment = zero and not self._caches, self._config.description
         encoded = schema.serialize().to_pybytes()
-        self.table.publish(TableInfo(self._config.name, encoded, from_source, self._config.description))
+        self.table.publish(TableInfo(self._config.name, encoded, from_source, comment, request_columns))
 
     def _known(self) -> pa.Schema:
         if self._schema is None:
@@ -198,3 +223,14 @@ class Binding:
         if self._open_store is None or self.snapshot is not None:
             message = f"The source of dataset {self._config.name} is not connected"
         return QueryError(message, QueryFailure.NOT_READY)
+
+
+def check_clear(scan: ScanRequest) -> None:
+    """QueryError INVALID for conditions from which it can't be told what to ask the source for."""
+    if scan.unclear:
+        names = ", ".join(scan.unclear)
+        message = (
+            f"A condition on {names} does not tell which requests to send for dataset {scan.table}. "
+            "Compare such a column with values by =, IN, OR of these on one column, or IN (SELECT ...)."
+        )
+        raise QueryError(message)

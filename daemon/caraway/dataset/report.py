@@ -9,7 +9,7 @@ import trio
 from caraway.core.readiness import Facts, Serve, is_ready, state_of
 from caraway.errors import ConfigError, SourceError, StoreError
 from caraway.latest import Latest
-from caraway.model import DatasetStatus, Problem, Snapshot, State, StreamStatus
+from caraway.model import CachingStatus, DatasetStatus, Problem, Snapshot, State, StreamStatus
 
 PROGRESS_EVERY = 0.2
 """Seconds between two reports of a refresh that runs."""
@@ -23,6 +23,7 @@ class Phase(Enum):
     CRASH = "crash"
     STORE = "store"
     WRITE = "write"
+    SOURCE = "source"
     REFRESH = "refresh"
     LAG = "lag"
     RETENTION = "retention"
@@ -44,6 +45,7 @@ class Report:
         self.acceptable_lag: float | None = None
         self.stream: StreamStatus | None = None
         self.max_time_before: int | None = None
+        self.caching: Callable[[], CachingStatus | None] = lambda: None
         self.judge: Callable[[], None] = lambda: None  # brings `proven_at` and the lag's problem up to the moment
         self.rows = 0
         self.rate = 0.0
@@ -126,6 +128,7 @@ class Report:
             self.stream,
             self.acceptable_lag,
             self.max_time_before,
+            self.caching(),
         )
 
     def _problem(self) -> Problem | None:

@@ -1,10 +1,13 @@
 """What a store needs besides refreshes: expired rows removed, and its own maintenance."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
 import pyarrow as pa
 import trio
 
 from caraway.config.model import Dataset
-from caraway.core.predicate import bind_now
+from caraway.core.predicate import Predicate, bind_now
 from caraway.core.window import expired
 from caraway.dataset.binding import Binding
 from caraway.dataset.fetch import nanos
@@ -13,8 +16,10 @@ from caraway.dataset.settings import Settings
 from caraway.dataset.shared import Shared
 from caraway.errors import ConfigError, StoreError
 from caraway.events import RetentionBlind, RetentionFinished
-from caraway.model import DeleteWhere, Snapshot
-from caraway.ports import Accelerator
+from caraway.model import DeleteWhere
+
+Remove: TypeAlias = Callable[[Predicate], Awaitable[int]]
+"""Removes stored rows for which a predicate is true; how many rows went. StoreError."""
 
 MAINTAIN_EVERY = 60.0
 """Seconds between calls of a store's maintenance while nothing is committed: bounds of age come due by themselves."""
@@ -32,6 +37,8 @@ class Upkeep:
         self._binding = binding
         self._report = report
         self._shared = shared
+        self.remove: Remove = self._remove_rows
+        """How retention removes; for who has more to do with it than to commit."""
         self._evict_at = self._maintain_at = float("inf")
         self._commits = self._rows = 0
         evicts = config.time_column is not None and settings.evicts_every < float("inf")
@@ -76,23 +83,26 @@ class Upkeep:
             self._maintain_at = trio.current_time() + MAINTAIN_EVERY
 
     async def _evict(self) -> None:
-        store = self._binding.store
         try:
-            if store is not None and store.snapshot.value is not None:
-                await self._remove(store, store.snapshot.value)
+            if self._binding.snapshot is not None:
+                await self._evict_expired()
         except (StoreError, ConfigError) as error:
             self._report.failed(Phase.RETENTION, error)
         else:
             self._report.succeeded(Phase.RETENTION)
 
-    async def _remove(self, store: Accelerator, before: Snapshot) -> None:
+    async def _evict_expired(self) -> None:
         acceleration, now = self._settings.acceleration, nanos(self._shared.wall())
         predicate = expired(self._binding.time, now, acceleration.retention_period, acceleration.retention_sql)
-        if predicate is None:
-            return
-        after = await store.commit([DeleteWhere(bind_now(predicate, now))], before.cursor)
-        if after.rows < before.rows:
-            self._shared.emit(RetentionFinished(self._name, before.rows - after.rows))
+        if predicate is not None and (gone := await self.remove(bind_now(predicate, now))):
+            self._shared.emit(RetentionFinished(self._name, gone))
+
+    async def _remove_rows(self, predicate: Predicate) -> int:
+        store, before = self._binding.store, self._binding.snapshot
+        if store is None or before is None:
+            return 0
+        after = await store.commit([DeleteWhere(predicate)], before.cursor)
+        return before.rows - after.rows
 
     async def _maintain(self) -> None:
         try:

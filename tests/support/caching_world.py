@@ -1,0 +1,79 @@
+"""A dataset in caching mode among fakes, on the virtual clock."""
+
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import trio
+
+from caraway.accelerators.read import read_snapshot
+from caraway.config.model import Acceleration, Caching, Engine, RefreshMode, StorageMode
+from caraway.core.predicate import columns_of
+from caraway.dataset.settings import engine_keys
+from caraway.kernels import filter_batch
+from caraway.model import ANONYMOUS, ArrowFiles, Principal, ScanRequest
+from support.dataset_world import World
+from support.fake_requests import FakeRequests, path
+
+
+@dataclass
+class Shown:
+    """What one query saw."""
+
+    contents: list[str]
+    reading: object
+    rows: pa.Table
+
+    @property
+    def status(self) -> str:
+        return self.reading.status.value
+
+
+@dataclass
+class CachingWorld(World):
+    source: FakeRequests = field(default_factory=FakeRequests)
+
+    def caching(self, *, mode: StorageMode = StorageMode.MEMORY, engine: Engine = Engine.ARROW, keys=None, **caching):
+        """refresh_mode caching, with `caching_*` and other keys of the acceleration."""
+        self.config = replace(
+            self.config,
+            acceleration=Acceleration(
+                engine=engine, mode=mode, refresh_mode=RefreshMode.CACHING, caching=Caching(**caching), **(keys or {})
+            ),
+        )
+        return self
+
+    async def _open(self, schema):
+        before, self.config = self.config, self.config
+        acceleration = engine_keys(before.acceleration)
+        try:
+            self.config = replace(before, acceleration=acceleration)
+            return await super()._open(schema)
+        finally:
+            self.config = before
+
+    async def ask(self, actor, *conditions, principal: Principal = ANONYMOUS, unclear=()) -> Shown:
+        """What a query sees; each condition is one scan's. Without any it has none."""
+        each = conditions or (None,)
+        scan = ScanRequest("t", predicate=each[0], each=each, unclear=unclear, principal=principal)
+        async with actor.resolve(scan) as pinned:
+            return await self.shown(actor, pinned)
+
+    async def get(self, actor, *paths: str, principal: Principal = ANONYMOUS) -> Shown:
+        return await self.ask(actor, path(*paths), principal=principal)
+
+    async def shown(self, actor, pinned) -> Shown:
+        """The rows that `only` admits, sorted by content."""
+        table = await self.read(actor, pinned)
+        contents = sorted(table["content"].to_pylist())
+        return Shown(contents, pinned.reading, table)
+
+    async def read(self, actor, pinned) -> pa.Table:
+        schema = actor.store.spec.schema
+        if self.engine is None and not (isinstance(pinned.snapshot.data, ArrowFiles) and pinned.snapshot.data.paths):
+            async with actor.store.scan(pinned.snapshot, None, pinned.only) as batches:
+                return pa.Table.from_batches([batch async for batch in batches], schema)
+        reader = await trio.to_thread.run_sync(
+            lambda: read_snapshot(pinned.snapshot, schema, None, pinned.only).read_all()
+        )
+        assert columns_of(pinned.only) <= set(schema.names)
+        return pa.Table.from_batches([filter_batch(batch, pinned.only) for batch in reader.to_batches()], schema)
