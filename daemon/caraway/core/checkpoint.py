@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from caraway.model import Cursor
 
+_CONTENTS = "contents"
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -13,7 +15,8 @@ class Checkpoint:
 
     `version` is the source's token for what was read; None where it has none or where the rows are not all of it.
     `position` is where to resume a stream. `deleted_to` is the offset after the newest delete of this epoch: deletes
-    are not kept over a restart, so whoever follows the log from before it needs a complete copy.
+    are not kept over a restart, so whoever follows the log from before it needs a complete copy. `contents` is a digest
+    of all rows that are stored, where they are those of one refresh and nothing came or went since.
     """
 
     refreshed_at: datetime
@@ -22,11 +25,12 @@ class Checkpoint:
     version: str | None = None
     position: Cursor | None = None
     deleted_to: int = 0
+    contents: str | None = None
 
 
 def encode(checkpoint: Checkpoint) -> Cursor:
     """The cursor that says it."""
-    document = {
+    document: dict[str, object] = {
         "refreshed_at": checkpoint.refreshed_at.isoformat(),
         "proven_at": checkpoint.proven_at.isoformat(),
         "refresh_sql": checkpoint.refresh_sql,
@@ -34,6 +38,8 @@ def encode(checkpoint: Checkpoint) -> Cursor:
         "position": checkpoint.position,
         "deleted_to": checkpoint.deleted_to,
     }
+    if checkpoint.contents is not None:
+        document[_CONTENTS] = checkpoint.contents
     return Cursor(json.dumps(document, separators=(",", ":")))
 
 
@@ -51,6 +57,7 @@ def decode(cursor: Cursor | None) -> Checkpoint | None:
             _text(document, "version"),
             Cursor(position) if position is not None else None,
             int(document.get("deleted_to", 0)),
+            _text(document, _CONTENTS),
         )
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
@@ -65,6 +72,20 @@ def with_deleted_to(cursor: Cursor | None, offset: int) -> Cursor | None:
     if not isinstance(document, dict) or document.get("deleted_to", 0) == offset:
         return cursor
     return Cursor(json.dumps({**document, "deleted_to": offset}, separators=(",", ":")))
+
+
+def without_contents(cursor: Cursor | None) -> Cursor | None:
+    """The cursor without `contents`, for rows that come or go."""
+    if cursor is None or f'"{_CONTENTS}"' not in cursor:
+        return cursor
+    try:
+        document = json.loads(cursor)
+    except (ValueError, RecursionError):
+        return cursor
+    if not isinstance(document, dict) or _CONTENTS not in document:
+        return cursor
+    del document[_CONTENTS]
+    return Cursor(json.dumps(document, separators=(",", ":")))
 
 
 def deleted_to(cursor: Cursor | None) -> int | None:

@@ -1,4 +1,8 @@
-"""One refresh: read the source, leave out what is stored, make rows and checkpoint visible in one commit."""
+"""One refresh: read the source, leave out what is stored, make rows and checkpoint visible in one commit.
+
+Of a copy that is to replace the rows, a digest is taken on the way. Where it is that of what is stored, the copy is
+discarded: only the checkpoint changes, and whoever keeps answers computed from the rows can keep them.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -14,7 +18,8 @@ from caraway.core.window import TimeAxis, append_bound, watermark, window_bound
 from caraway.dataset.dedup import Deduplicator
 from caraway.dataset.moments import at_moment
 from caraway.kernels import conform
-from caraway.model import ReadRequest, Snapshot
+from caraway.kernels.digest import Digest, can_digest
+from caraway.model import ReadRequest, Snapshot, TableSpec
 from caraway.ports import Accelerator, Source
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,6 +49,9 @@ class Fetched:
 Progress = Callable[[pa.RecordBatch], None]
 """Told of each batch that was staged."""
 
+Seal = Callable[[str | None], Checkpoint]
+"""The checkpoint of a fetch that is complete, with the digest of what is stored then."""
+
 
 async def fetch(
     source: Source,
@@ -66,13 +74,58 @@ async def fetch(
         return Fetched(Checkpoint(wall(), began, sql, version))
     loading()
     order = replace(order, refresh_sql=await at_moment(order.refresh_sql, source, nanos(began)))
-    async with store.stage(replace=order.replace) as staging:
-        async with aclosing(_rows(source, store, order, began)) as rows:
-            async for batch in rows:
-                await staging.append(batch)
-                progress(batch)
-        checkpoint = Checkpoint(wall(), began, sql, None if order.special else version)
+
+    def seal(contents: str | None) -> Checkpoint:
+        return Checkpoint(wall(), began, sql, None if order.special else version, contents=contents)
+
+    bring = _replaced if order.replace else _appended
+    async with aclosing(_rows(source, store, order, began)) as rows:
+        return await bring(store, rows, seal, progress)
+
+
+async def _replaced(
+    store: Accelerator, rows: AsyncGenerator[pa.RecordBatch, None], seal: Seal, progress: Progress
+) -> Fetched:
+    """Put the rows in the place of those that are stored, unless they are the same."""
+    digest = Digest(_meaning(store.spec)) if can_digest(store.spec.schema) else None
+    async with store.stage(replace=True) as staging:
+        async for batch in rows:
+            await staging.append(batch)
+            progress(batch)
+            if digest is not None:
+                digest.update(batch)
+        checkpoint = seal(digest.hexdigest() if digest is not None else None)
+        if checkpoint.contents is None or checkpoint.contents != _stored_contents(store):
+            return Fetched(checkpoint, await staging.commit(encode(checkpoint)))
+    return Fetched(checkpoint, await store.commit([], encode(checkpoint)))
+
+
+async def _appended(
+    store: Accelerator, rows: AsyncGenerator[pa.RecordBatch, None], seal: Seal, progress: Progress
+) -> Fetched:
+    """Add the rows to those that are stored, if there are any."""
+    batch = await anext(rows, None)
+    if batch is None and store.snapshot.value is not None:
+        checkpoint = seal(_stored_contents(store))
+        return Fetched(checkpoint, await store.commit([], encode(checkpoint)))
+    async with store.stage(replace=False) as staging:
+        while batch is not None:
+            await staging.append(batch)
+            progress(batch)
+            batch = await anext(rows, None)
+        checkpoint = seal(None)
         return Fetched(checkpoint, await staging.commit(encode(checkpoint)))
+
+
+def _stored_contents(store: Accelerator) -> str | None:
+    snapshot = store.snapshot.value
+    checkpoint = decode(snapshot.cursor) if snapshot is not None else None
+    return checkpoint.contents if checkpoint is not None else None
+
+
+def _meaning(spec: TableSpec) -> str:
+    """What else than the rows of a copy decides which of them are stored, and as what."""
+    return repr((str(spec.schema), spec.primary_key, spec.on_conflict.value, spec.indexes))
 
 
 def nanos(moment: datetime) -> int:
@@ -102,7 +155,8 @@ async def _rows(
         aclosing(_unseen(fitted, store, old, bound)) as unseen,
     ):
         async for batch in unseen:
-            yield batch
+            if batch.num_rows:
+                yield batch
 
 
 async def _unseen(

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclo
 import pyarrow as pa
 import trio
 
-from caraway.core.checkpoint import deleted_to, with_deleted_to
+from caraway.core.checkpoint import deleted_to, with_deleted_to, without_contents
 from caraway.core.predicate import Predicate
 from caraway.dataset.deletions import MAX_COMMITS, Deletion, Deletions, deletion_of
 from caraway.dataset.recent import Recent
@@ -47,7 +47,10 @@ class LoggedStore:
 
     @property
     def head(self) -> Latest[Head]:
-        """Where the log ends; follows `snapshot` in the same step as the deletes that belong to it."""
+        """Where the log ends; follows `snapshot` in the same step as the deletes that belong to it.
+
+        A commit that changes no row leaves it alone: there is nothing to tell a follower.
+        """
         return self._head
 
     # --- writing -----------------------------------------------------------------------------------------------------
@@ -56,9 +59,12 @@ class LoggedStore:
         before = self.snapshot.value
         deletion = deletion_of(changes, before.end_offset if before is not None else 0, self.spec)
         newest = self._deletions.newest if deletion is None else deletion.position + 1
+        kept = with_deleted_to(cursor, newest)
         after = None
         try:
-            after = await self._store.commit(changes, with_deleted_to(cursor, newest))
+            after = await self._store.commit(changes, without_contents(kept) if changes else kept)
+            if before is not None and is_same(before, after) and after.cursor != kept:
+                after = await self._store.commit([], kept)  # nothing came or went: what was known of the rows holds
             return after
         finally:
             self._publish(deletion)
@@ -97,9 +103,9 @@ class LoggedStore:
         if deletion is not None and snapshot.end_offset > deletion.position:
             self._deletions.add(deletion)
         before = self._head.value.snapshot
-        if before is None or (before.epoch, before.generation) != (snapshot.epoch, snapshot.generation):
+        if before is None or not is_same(before, snapshot):
             self.changed_at = trio.current_time()
-        self._head.publish(Head(snapshot))
+            self._head.publish(Head(snapshot))
 
     def _remember(self, changes: Sequence[Change], before: Snapshot, after: Snapshot) -> None:
         """Spare those who follow to read the store for rows that all came as they were, none instead of another."""
@@ -182,6 +188,11 @@ class LoggedStore:
 
     def __repr__(self) -> str:
         return f"LoggedStore({self._store!r}, {self._deletions!r}, {self._recent!r})"
+
+
+def is_same(one: Snapshot, other: Snapshot) -> bool:
+    """Whether they hold the same rows."""
+    return (one.epoch, one.generation) == (other.epoch, other.generation)
 
 
 class _Staging:

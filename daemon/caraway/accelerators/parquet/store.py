@@ -71,7 +71,7 @@ class Store:
             draft.base,
             tails=(new_tail(self._folder, draft.end_offset),),
             parts=(*(part for part in draft.base.parts if part not in emptied), *parts),
-            generation=generation + 1,
+            generation=generation if draft.is_empty and draft.base.generation else generation + 1,
             end_offset=draft.end_offset,
             cursor=cursor,
             max_time=draft.max_time,
@@ -224,7 +224,10 @@ class Job:
         drain(self._draft, self._writer)
 
     def finish(self, generation: int, cursor: Cursor | None) -> State:
-        """The durable state that follows `generation`, the store's newest."""
+        """The durable state that follows `generation`, the store's newest; without a row it only has another cursor."""
+        if self._draft.is_empty and self.base.generation:
+            self._writer.discard()
+            return self._store.commit(self.base, [], cursor)
         return self._store.settle(self._draft, self._writer, generation, cursor)
 
     def discard(self) -> None:
