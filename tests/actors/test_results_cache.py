@@ -1,13 +1,10 @@
 """The results cache: what is kept, for how long, for whom, and what each answer says of itself."""
 
 import math
-from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
-from caraway.caching.results import ResultsCache
-from caraway.config.model import ResultsCacheConfig
 from caraway.errors import QueryError, QueryFailure
 from caraway.model import (
     SYSTEM,
@@ -21,31 +18,12 @@ from caraway.model import (
     ReadingStatus,
     ResultFormat,
 )
+from support.cached import cached, get, running
 from support.fake_planner import SCHEMA, FakePlanner, FakeTables, Script, ask, generation
 
 HIT, MISS, STALE, BYPASS = CacheStatus.HIT, CacheStatus.MISS, CacheStatus.STALE, CacheStatus.BYPASS
 ALICE, BOB = Principal("apikey:aaaaaaaaaaaaaaaa"), Principal("apikey:bbbbbbbbbbbbbbbb")
 NOTHING = None, b""
-
-
-def cached(engine, tables=None, **config):
-    return ResultsCache(engine, tables or FakeTables(t=generation()), ResultsCacheConfig(**config))
-
-
-async def get(cache, query):
-    """Status and body, as a server asks: what can be served at once, else an execution."""
-    if answer := cache.peek(query):
-        return answer.report.status, b"".join(answer.chunks)
-    async with cache.execute(query) as result:
-        return result.report.status, b"".join([chunk async for chunk in result])
-
-
-@asynccontextmanager
-async def running(cache):
-    async with trio.open_nursery() as nursery:
-        await nursery.start(cache.run)
-        yield cache
-        nursery.cancel_scope.cancel()
 
 
 # --- hits and misses -------------------------------------------------------------------------------------------------
@@ -292,7 +270,7 @@ async def test_one_part_of_a_table():
     assert (await get(cache, ask("a")))[0] is MISS
 
 
-async def test_what_the_query_itself_fetched_does_not_end_it():
+async def test_what_the_query_itself_fetched_does_not_end_it(autojump_clock):
     tables = FakeTables(t=generation(0, 0))
     engine = FakePlanner(a=Script(running=1.0))
     cache = cached(engine, tables)

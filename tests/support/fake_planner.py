@@ -99,11 +99,11 @@ class FakePlanner:
                 for _ in range(1 + self.planned_twice):
                     planned(self._facts(query, script))
             self.executions.append(query)
+            usual = [f"{query.sql} {len(self.executions)}".encode()]
             await _spend(script.running, query)
             if script.error is not None:
                 raise script.error
-            chunks = script.chunks
-            yield _Result(script, chunks if chunks is not None else [f"{query.sql} {len(self.executions)}".encode()])
+            yield _Result(script, usual if script.chunks is None else script.chunks)
         finally:
             self.running -= 1
 

@@ -171,8 +171,8 @@ def _same(was: Generation, current: Generation, parts: tuple[int, ...] | None) -
 
 def first_change(noted: Iterable[Noted], current: Callable[[str], Generation | None], now: float) -> float | None:
     """When the first of the tables became another one; None: none did."""
-    changes = (changed_at(each, current(each.table), now) for each in noted)
-    return min((at for at in changes if at is not None), default=None)
+    changes = [at for each in noted if (at := changed_at(each, current(each.table), now)) is not None]
+    return min(changes, default=None)
 
 
 def notes(

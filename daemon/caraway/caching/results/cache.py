@@ -26,8 +26,9 @@ from caraway.caching.results.store import Store
 from caraway.config.model import ResultsCacheConfig
 from caraway.core.results_cache import Bypass, Hit, Miss, NotCached, Policy, Reason, Stale
 from caraway.errors import QueryError, QueryFailure
+from caraway.events import QueryFinished
 from caraway.model import CacheStatus, FlightMessage, Query, ResultsCacheStatistics
-from caraway.ports import PlanningEngine, QueryResult, Tables
+from caraway.ports import Emit, PlanningEngine, QueryResult, Tables
 
 MEMO_SHARE = 20
 """One in so many bytes is for what is known of texts."""
@@ -41,6 +42,7 @@ class ResultsCache:
         engine: PlanningEngine,
         tables: Tables,
         config: ResultsCacheConfig,
+        emit: Emit,
         *,
         timeout: float | None = None,
     ) -> None:
@@ -50,6 +52,7 @@ class ResultsCache:
         self._config = config
         self._engine = engine
         self._tables = tables
+        self._emit = emit
         self._timeout = timeout
         self._by_text = config.cache_key_type == "sql"
         self._memo = Memo(memory // MEMO_SHARE)
@@ -79,7 +82,7 @@ class ResultsCache:
             return None
         status = CacheStatus.HIT if isinstance(verdict, Hit) else CacheStatus.STALE
         if served := entry.served(status, trio.current_time()):
-            self._take(entry, verdict)
+            self._take(entry, verdict, query)
             self._counts.answered(status)
         return served
 
@@ -159,12 +162,13 @@ class ResultsCache:
         if asked.passes_by and not asked.wants_no_run:
             return await self._executions.pass_by(asked, None, stack)
         if asked.known is None and asked.wants_no_run and asked.key is None:
-            return await self._only_plan(asked, stack)
+            await self._only_plan(asked, stack)
+            return None
         entry, verdict = self._shelf.look_up(asked.key, asked.query.directives)
         match verdict:
             case Hit() | Stale():
                 assert entry is not None
-                self._take(entry, verdict)
+                self._take(entry, verdict, asked.query)
                 status = CacheStatus.HIT if isinstance(verdict, Hit) else CacheStatus.STALE
                 return Replay(await self._shelf.served(entry, status))
             case NotCached(reason):
@@ -183,8 +187,9 @@ class ResultsCache:
         if await self._executions.run(self._executions.note(asked), CacheStatus.MISS, stack) is not None:
             raise not_cached()
 
-    def _take(self, entry: Entry, verdict: Hit | Stale) -> None:
+    def _take(self, entry: Entry, verdict: Hit | Stale, query: Query) -> None:
         self._shelf.used(entry.key)
+        self._emit(QueryFinished(query.sql, query.protocol, query.principal.id, entry.body.rows, 0.0))
         if isinstance(verdict, Stale):
             self._counts.changed_hits += verdict.changed
             self._revalidation.soon(entry)
@@ -204,8 +209,10 @@ class ResultsCache:
         match await asked.follow(flight):
             case Landed(body):
                 self._counts.coalesced += 1
+                self._emit(asked.finished(body.rows))
                 return Replay(self._shelf.shared(body, asked.query))
             case Failed(message, failure):
+                self._emit(asked.finished(failure=failure.value, error=message))
                 raise QueryError(message, failure)
             case Call.ALONE:
                 asked.known = asked.known or self._memo.get(asked.text)

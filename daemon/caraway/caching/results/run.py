@@ -11,6 +11,7 @@ from caraway.caching.results.flights import End, Flight
 from caraway.caching.results.memo import Known
 from caraway.core.results_cache import Outcome
 from caraway.errors import QueryError, QueryFailure
+from caraway.events import QueryFinished
 from caraway.model import Generation, Query
 
 
@@ -31,8 +32,9 @@ class Asked:
         self._own_key = (
             keys.client_key(query, version) if query.cache_key is not None else self.text if by_text else None
         )
+        self._began = trio.current_time()
         limit = query.timeout if query.timeout is not None else timeout
-        self.deadline = math.inf if limit is None else trio.current_time() + limit
+        self.deadline = math.inf if limit is None else self._began + limit
 
     @property
     def key(self) -> bytes | None:
@@ -48,6 +50,11 @@ class Asked:
     def passes_by(self) -> bool:
         """Whether its plan is known to be none whose answers are kept."""
         return self.known is not None and not (self.known.cacheable and self.key)
+
+    def finished(self, rows: int = 0, *, failure: str = "", error: str = "") -> QueryFinished:
+        """What is told of a query that ends without an execution of its own."""
+        query, seconds = self.query, trio.current_time() - self._began
+        return QueryFinished(query.sql, query.protocol, query.principal.id, rows, seconds, failure, error)
 
     def in_time(self) -> Query:
         """The query with the time that is left to it."""
