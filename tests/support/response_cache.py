@@ -187,12 +187,12 @@ class Origin:
         answer = self.answer(request)
         if isinstance(answer, Exception):
             raise answer
-        return replace(answer, age=self.delay)
+        return replace(answer, headers=(("date", http_date(wall().timestamp())), *answer.headers), age=self.delay)
 
 
 def response(*headers: str, status: int = 200, body: bytes = b"body") -> HttpResponse:
-    """An answer as an origin gives it now."""
-    return HttpResponse(status, _pairs(("date: @0", *headers)), body)
+    """An answer as `Origin` gives it, with the Date of then."""
+    return HttpResponse(status, _pairs(headers), body)
 
 
 def get(path: str = "/a", *headers: str) -> HttpRequest:
