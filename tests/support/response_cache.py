@@ -182,12 +182,15 @@ class Origin:
     asked: list[tuple[float, HttpRequest]] = field(default_factory=list)
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        self.asked.append((trio.current_time(), request))
+        began = trio.current_time()
+        self.asked.append((began, request))
         await trio.sleep(self.delay)
         answer = self.answer(request)
         if isinstance(answer, Exception):
             raise answer
-        return replace(answer, headers=(("date", http_date(wall().timestamp())), *answer.headers), age=self.delay)
+        return replace(
+            answer, headers=(("date", http_date(wall().timestamp())), *answer.headers), age=trio.current_time() - began
+        )
 
 
 def response(*headers: str, status: int = 200, body: bytes = b"body") -> HttpResponse:
