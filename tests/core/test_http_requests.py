@@ -277,10 +277,8 @@ def test_headers_are_read_as_they_are_sent():
     assert OPEN.read_headers('{"X-Page": "2", "x-region": "eu"}') == (("x-page", "2"), ("x-region", "eu"))
 
 
-PIECES = st.sampled_from(
-    ["/", "//", ".", "..", "%2e", "%252e", "%2f", "%5c", "\\", ";", "@", ":", "?", "#", "%", "a", "b.c", "é", " ", "*"]
-    + ["http://evil.example", "evil.example", "\uff0e", "%c0%ae", "[", "]", "\t", "%0a", "&", "=", "+"]
-)
+ODD = "/ // . .. %2e %252e %2f %5c \\ ; @ : ? # % a b.c é * http://evil.example evil.example \uff0e %c0%ae [ ] %0a &="
+PIECES = st.sampled_from([*ODD.split(), " ", "\t"])
 TEXTS = st.lists(PIECES, max_size=8).map("".join) | st.text(max_size=12)
 BASES = [
     "https://api.example.com",

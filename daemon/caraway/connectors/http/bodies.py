@@ -85,7 +85,8 @@ def read_body(response: HttpResponse) -> Body:
         return Body(text, MISSING)
     exact = _has_long_number(text)
     try:
-        document = json.loads(text, parse_constant=_refuse) if exact else orjson.loads(text)
+        document = orjson.loads(text)
+        document = json.loads(text) if exact else document
     except (ValueError, RecursionError) as error:
         if named and response.status < 400:
             raise BodyError("says that it is JSON, and is not, or is nested too deeply.") from error
@@ -104,14 +105,10 @@ def _text(body: bytes, charset: str) -> bytes:
 
 
 def _has_long_number(text: bytes) -> bool:
-    """Whether it may hold an integer of more than 64 bits, which orjson turns into a float."""
+    """Whether it may hold an integer of more than 64 bits, of which orjson makes a float."""
     return b"0" * 19 in text.translate(_ZEROES)  # 20 times as fast as a regular expression
 
 
 def _dumps_exactly(value: object) -> bytes:
-    """With integers of any size, at a tenth of the speed."""
+    """With integers of any size, at a tenth of orjson's speed."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(constant)

@@ -123,7 +123,7 @@ class Reader:
             raise SourceError(
                 f"{self.dataset}: {place} was answered with {status}.",
                 remedy=_LIMITED if status == 429 else _TROUBLED,
-                retry_after=retry_after(response, self.wall()),
+                retry_after=retry_after(response.headers, self.wall()),
                 code=f"Http{status}",
             )
         if status < 200 or 300 <= status < 400:

@@ -52,10 +52,18 @@ async def in_order(
 async def _pump(
     stream: Callable[[], AsyncGenerator[T, None]], sender: trio.MemorySendChannel[outcome.Outcome[T]]
 ) -> None:
-    async with sender:
-        try:
-            async with aclosing(stream()) as items:
-                async for item in items:
-                    await sender.send(outcome.Value(item))
-        except (SourceError, StoreError, QueryError) as error:
-            await sender.send(outcome.Error(error))
+    async with sender, aclosing(stream()) as items:
+        while (item := await _next(items)) is not None:
+            try:
+                await sender.send(item)
+            except trio.BrokenResourceError:  # nobody reads on
+                return
+
+
+async def _next(items: AsyncGenerator[T, None]) -> outcome.Outcome[T] | None:
+    try:
+        return outcome.Value(await anext(items))
+    except StopAsyncIteration:
+        return None
+    except (SourceError, StoreError, QueryError) as error:
+        return outcome.Error(error)

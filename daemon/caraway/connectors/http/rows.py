@@ -46,7 +46,9 @@ class Exchange:
 
 
 def make_batches(rows: Rows, exchange: Exchange, layout: Layout, columns: Sequence[str]) -> list[pa.RecordBatch]:
-    """The rows with these columns of the layout, one or more; BodyError."""
+    """The rows with these columns of the layout, one column or more; BodyError."""
+    if not rows.values:
+        return []
     schema = pa.schema([layout.schema.field(name) for name in columns])
     arrays = [_column(field, rows, exchange, layout) for field in schema]
     whole = pa.RecordBatch.from_arrays(arrays, schema=schema)

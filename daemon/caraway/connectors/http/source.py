@@ -50,7 +50,10 @@ class Api:
 
 
 class HttpSource:
-    """`sender` gives the way to the API for a namespace: what is kept of answers on it is kept for that one alone."""
+    """`sender` gives the way to the API for a namespace: what is kept of answers on it is kept for that one alone.
+
+    `prove` is called before the first request, until it has once returned.
+    """
 
     def __init__(
         self,
@@ -60,12 +63,14 @@ class HttpSource:
         *,
         prove: Callable[[], Awaitable[None]] | None = None,
         wall: Callable[[], datetime] = utc_now,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._api = api
         self._sender = sender
         self._close = close
         self._prove = prove
         self._wall = wall
+        self._most_bytes = most_bytes
         self._reader = Reader(api.dataset, api.paging, api.layout, trio.CapacityLimiter(1), wall)
 
     @property
@@ -137,7 +142,9 @@ class HttpSource:
             raise SourceError(f"{self._api.dataset}: {error.message}", remedy=error.remedy, transient=False) from error
 
     def _pages(self, request: Request, namespace: str, columns: Sequence[str]) -> AsyncGenerator[Page, None]:
-        return self._reader.pages(request, self._first(request), self._sender(namespace), columns)
+        # An API may answer by a header without naming it in Vary, so that requests with other headers share nothing.
+        send = self._sender(f"{namespace} {request.headers}" if request.headers else namespace)
+        return self._reader.pages(request, self._first(request), send, columns)
 
     def _first(self, request: Request) -> HttpRequest:
         """The first page. It is judged here too: an earlier configuration may have stored the request."""
@@ -156,9 +163,9 @@ class HttpSource:
         return HttpRequest("POST", url, typed, request.body.encode())
 
     def _check_size(self, size: int) -> None:
-        if size > MOST_BYTES:
+        if size > self._most_bytes:
             raise SourceError(
-                f"{self._api.dataset}: an answer has more than {MOST_BYTES:,} bytes in all its pages.",
+                f"{self._api.dataset}: an answer has more than {self._most_bytes:,} bytes in all its pages.",
                 remedy="Ask for less at a time.",
                 transient=False,
             )
