@@ -1,4 +1,4 @@
-"""An API in memory, as a `RequestSource`: what it answers, how long that takes and when it fails is what a test says."""
+"""An API in memory, as a `RequestSource`: what it answers, when, and whether it fails is what a test says."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -47,10 +47,10 @@ class Policy:
 
 def judge(age: float, policy: Policy) -> Verdict:
     """What may be done with an entry of that age; inf is one of unknown age. With a ttl of 0 nothing is ever fresh."""
-    rounded = round(age, _MICROS)
-    if rounded <= policy.ttl and policy.ttl > 0:
+    rounded, stale = round(age, _MICROS), policy.stale_while_revalidate
+    if policy.ttl > 0 and rounded <= policy.ttl:
         return Verdict.FRESH
-    return Verdict.STALE if rounded <= policy.ttl + policy.stale_while_revalidate else Verdict.EXPIRED
+    return Verdict.STALE if stale > 0 and rounded <= policy.ttl + stale else Verdict.EXPIRED
 
 
 def stands_in(age: float, policy: Policy) -> bool:

@@ -178,7 +178,7 @@ class Caching:
 
     # --- one answer --------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, order: Order) -> Brought | Failed:
+    async def _fetch(self, order: Order) -> Brought | Failed | Lost:
         failing = self._failures.streak
         try:
             brought = await self._brought(order)
@@ -188,6 +188,8 @@ class Caching:
                 self._broken.set()
             self._bench.publish()
             return Failed(error)
+        except QueryError as error:  # the request is not one that the source sends
+            return Lost(error)
         self._failures.succeeded(order.key)
         if failing:
             self._bench.publish()

@@ -71,7 +71,7 @@ class Lost:
 
 
 Outcome: TypeAlias = Kept | Spooled | Failed | Lost
-Fetch: TypeAlias = Callable[[Order], Awaitable[Brought | Failed]]
+Fetch: TypeAlias = Callable[[Order], Awaitable[Brought | Failed | Lost]]
 Keep: TypeAlias = Callable[[Order, Brought], Awaitable[Outcome]]
 
 
@@ -160,13 +160,14 @@ class Flights:
 
     async def _fly(self, flight: Flight) -> None:
         async with self._permits:
-            answer: Brought | Failed | None = None
+            answer: Brought | Failed | Lost | None = None
             with flight.scope:
                 answer = await self._fetch(flight.order)
             if answer is None or flight.scope.cancel_called:  # nobody waits
                 return
             flight.fetched = True
-            self._land(flight, answer if isinstance(answer, Failed) else await self._keep(flight.order, answer))
+            outcome = await self._keep(flight.order, answer) if isinstance(answer, Brought) else answer
+            self._land(flight, outcome)
 
     def _land(self, flight: Flight, outcome: Outcome) -> None:
         self._forget(flight)

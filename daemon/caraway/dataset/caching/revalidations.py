@@ -45,22 +45,23 @@ class Revalidations:
 
     async def refresh(self, orders: Iterable[Order], progress: Callable[[Outcome], None]) -> int:
         """Fetch all of these; how many were. It ends early where the source keeps failing."""
-        fetched = 0
+        fetched = failed = 0
 
         async def one(order: Order, place: object) -> None:
-            nonlocal fetched
+            nonlocal fetched, failed
             try:
                 outcome = await self._outcome(order)
             finally:
                 self._places.release_on_behalf_of(place)
             progress(outcome)
-            fetched += not isinstance(outcome, Failed | Lost)
+            good = not isinstance(outcome, Failed | Lost)
+            fetched, failed = fetched + good, 0 if good else failed + 1
 
         async with trio.open_nursery() as nursery:
             for order in orders:
                 place = object()
                 await self._places.acquire_on_behalf_of(place)
-                if self._failures.streak >= GIVEN_UP:
+                if failed >= GIVEN_UP:
                     self._places.release_on_behalf_of(place)
                     break
                 self._counts.revalidations += 1

@@ -95,7 +95,7 @@ class Writer:
                 self._bench.publish()
 
     def _group(self) -> list[_Write]:
-        group, size = [self._waiting.popleft()], 0
+        group = [self._waiting.popleft()]
         size = group[0].entry.size
         while self._waiting and len(group) < GROUP and size + self._waiting[0].entry.size <= GROUP_BYTES:
             group.append(self._waiting.popleft())
