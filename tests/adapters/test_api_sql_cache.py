@@ -23,6 +23,7 @@ from caraway.model import (
     ResultFormat,
 )
 from caraway.servers.api.app import create_app
+from caraway.servers.api.sql import values_of
 from caraway.servers.cache_headers import client_key, reading_lines
 from caraway.servers.http1.at_once import Ready
 from caraway.servers.http1.parser import Head
@@ -85,6 +86,11 @@ async def test_directives_and_keys_reach_the_engine(
     assert (await ask(create_app(fake.services), "POST", "/v1/sql", b"select 1", headers)).status == 200
     [query] = fake.engine.queries
     assert (query.directives, query.cache_key) == (directives, key)
+
+
+def test_a_header_may_come_in_several_lines() -> None:
+    lines = [(b"cache-control", b"max-stale=5"), (b"x", b"1"), (b"cache-control", b"no-cache"), (b"x", b"2")]
+    assert values_of(lines) == {b"cache-control": b"max-stale=5, no-cache", b"x": b"1"}
 
 
 @given(st.text(max_size=140) | st.from_regex(r"[\w-]{120,130}\n?"))
@@ -175,7 +181,9 @@ async def test_only_if_cached_without_an_entry_is_504() -> None:
     app = create_app(fake.services)
     answer = await ask(app, "POST", "/v1/sql", b"x", {"cache-control": "only-if-cached"})
     assert (answer.status, answer.text) == (504, "Nothing is cached for this.")
+    fake.engine.peeked.clear()
     assert app.at_once(head({"cache-control": "only-if-cached"}), b"x") is None
+    assert not fake.engine.peeked, "the refusal would count twice"
 
 
 # --- the short way ---------------------------------------------------------------------------------------------------

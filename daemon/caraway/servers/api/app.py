@@ -13,7 +13,7 @@ from caraway.servers.api.pods import PodRoutes
 from caraway.servers.api.reply import PRINCIPAL, Reply, ReplyError, header, message, text
 from caraway.servers.api.rows import RowRoutes
 from caraway.servers.api.sql import PATH as SQL
-from caraway.servers.api.sql import SqlRoute, first_values
+from caraway.servers.api.sql import SqlRoute, values_of
 from caraway.servers.api.status import ReadyRoute, StatusRoute, health
 from caraway.servers.http1.at_once import Ready
 from caraway.servers.http1.exchange import ROUTE, Application, Message, Receive, Scope, Send
@@ -68,7 +68,7 @@ class Api:
         """See http1.at_once: cached answers to SQL, for whom the border lets pass."""
         if head.path != SQL or head.method != "POST" or self._services.shutting_down():
             return None
-        headers = first_values(head.headers)
+        headers = values_of(head.headers)
         principal = self._principal(headers.get(b"x-api-key"))
         if principal is None:
             return None

@@ -3,7 +3,7 @@
 An answer that the results cache has is given at once, where it can be, by the task that reads the request.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias, cast
 
@@ -36,6 +36,7 @@ STATUS = {
 }
 
 PATH = "/v1/sql"
+CACHE_CONTROL = b"cache-control"
 
 Lines: TypeAlias = tuple[tuple[bytes, bytes], ...]
 Headers: TypeAlias = Mapping[bytes, bytes]
@@ -64,9 +65,10 @@ class SqlRoute:
         """A cached answer with `more` lines in its header; None for all else, errors too, which `__call__` tells."""
         try:
             query = _query(headers, body, principal)
-            answered = self._peek(query)
-        except (ReplyError, QueryError):
+        except ReplyError:
             return None
+        # A refusal of the cache is counted, so it must be asked for once: over there, where it can be told.
+        answered = None if query.directives.only_if_cached else self._peek(query)
         if answered is None:
             return None
         whole = _body(answered)
@@ -79,7 +81,7 @@ class SqlRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._bodies.read(receive) as body:
-            query = _query(first_values(scope["headers"]), body, scope[PRINCIPAL])
+            query = _query(values_of(scope["headers"]), body, scope[PRINCIPAL])
             try:
                 answered = self._peek(query)
                 if answered is None:
@@ -96,16 +98,19 @@ class SqlRoute:
             await _stream(result, Outflow(send, _header(query.format, result.report, result.readings)))
 
 
-def first_values(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The first value of each header."""
-    return dict(reversed(list(headers)))
+def values_of(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
+    """The first value of each header; of Cache-Control, which is a list, all that came."""
+    found = dict(reversed(headers))
+    if CACHE_CONTROL in found:
+        found[CACHE_CONTROL] = b", ".join(value for name, value in headers if name == CACHE_CONTROL)
+    return found
 
 
 def _query(headers: Headers, body: bytes, principal: Principal) -> Query:
     """What a request asks for; ReplyError 400 for a body without a statement."""
     sql, parameters = statement(headers.get(b"content-type", b""), body)
     accept = headers.get(b"accept", b"")
-    control, key = headers.get(b"cache-control"), headers.get(b"spice-cache-key")
+    control, key = headers.get(CACHE_CONTROL), headers.get(b"spice-cache-key")
     return Query(
         sql,
         parameters,
