@@ -15,11 +15,11 @@ import pytest
 import trio
 
 from caraway.caching.responses.cache import ResponseCache
-from caraway.caching.responses.sqlite import SqliteStore
+from caraway.caching.responses.file import ResponseFile
 from caraway.caching.responses.store import MemoryStore
 from support import cache_behaviours, cache_freshness
 from support.cache_behaviours import STALE_BEHIND
-from support.response_cache import play, wall
+from support.response_cache import FileStore, play, wall
 
 ROWS = [*cache_freshness.ROWS, *cache_behaviours.ROWS]
 
@@ -53,7 +53,7 @@ async def test_a_behaviour_with_the_task_in_the_background(row, autojump_clock):
 
 
 async def test_all_of_them_in_one_file(tmp_path, autojump_clock):
-    store = SqliteStore(tmp_path / "responses.db", 10_000_000, dataset="d", emit=pytest.fail)
+    store = FileStore(ResponseFile(tmp_path / "responses.db", 10_000_000))
     for row in ROWS:
         await play(row, lambda send, policy: ResponseCache(send, store, policy, wall=wall), namespace=row.name)
     await store.aclose()

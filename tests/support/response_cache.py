@@ -13,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from caraway.caching.responses.cache import ResponseCache
+from caraway.caching.responses.file import ResponseFile
 from caraway.core.freshness import Policy
 from caraway.core.http_dates import http_date
 from caraway.errors import SourceError
@@ -171,6 +172,29 @@ def _pairs(lines: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 def _dated(value: str) -> str:
     return http_date(wall().timestamp() + float(value[1:])) if value.startswith("@") else value
+
+
+class FileStore:
+    """A file without its thread, for which a virtual clock would not wait."""
+
+    def __init__(self, file: ResponseFile) -> None:
+        self.file = file
+
+    @property
+    def held(self):
+        return self.file.held()
+
+    async def find(self, key, headers):
+        return self.file.find(key, headers)
+
+    async def put(self, key, stored, *, same_body=False):
+        self.file.put(key, stored, same_body=same_body)
+
+    async def remove(self, prefix):
+        self.file.remove(prefix)
+
+    async def aclose(self):
+        self.file.close()
 
 
 @dataclass

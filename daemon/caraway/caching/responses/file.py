@@ -10,6 +10,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,13 @@ _PRAGMAS = (
     f"journal_size_limit = {LOG_BYTES}",
     "cache_size = -2048",
 )
-_COLUMNS = {
-    "key": bytes,
-    "variant": bytes,
-    "vary": str,
-    "used": int,
-    "size": int,
-    "crc": int,
-    "head": str,
-    "body": bytes,
-}
+_COLUMNS: dict[str, type] = dict.fromkeys(("key", "variant", "digest"), bytes)
+_COLUMNS |= dict.fromkeys(("vary", "head"), str) | dict.fromkeys(("used", "size", "crc"), int) | {"body": bytes}
 _OF_ONE = "key = ? and variant = ?"
+_ROW = (
+    "insert into responses (key, variant, vary, used, size, crc, digest, head, body) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_HEAD = "update responses set vary = ?, used = ?, size = ?, crc = ?, head = ? where rowid = ?"
 _DAMAGED = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -80,7 +77,7 @@ class ResponseFile:
         if found is None:
             return None
         variant = variant_of(tuple(filter(None, found[0].split(","))), headers)
-        row = self._row(f"select rowid, crc, head, body from responses where {_OF_ONE}", key, variant)
+        row = self._row(f"select rowid, crc, head, digest, body from responses where {_OF_ONE}", key, variant)
         if row is None:
             return None
         self._touch(row[0])
@@ -96,9 +93,9 @@ class ResponseFile:
             if size > self._max_bytes:
                 return
             self._make_room(size)
-            row = (key, stored.variant, *_columns(stored).values(), self._tick(), size, stored.body)
-            names = ("key", "variant", *_columns(stored), "used", "size", "body")
-            self._connection.execute(f"insert into responses ({', '.join(names)}) values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            vary, head = ",".join(stored.vary), _head(stored)
+            counted = (self._tick(), size, _crc(head), _digest(stored.body))
+            self._connection.execute(_ROW, (key, stored.variant, vary, *counted, head, stored.body))
             self._bytes += size
             self._items += 1
         self._shrink()
@@ -131,14 +128,13 @@ class ResponseFile:
         self._shrink()
 
     def _freshen(self, key: bytes, stored: Stored) -> bool:
-        """Write all but the body; False where the answer is not there, or varies by something else now."""
-        row = self._row(f"select rowid, size from responses where {_OF_ONE}", key, stored.variant)
+        """Write all but the body; False where it is not there: another answer came meanwhile, or made this one go."""
+        found = f"select rowid, size from responses where {_OF_ONE} and digest = ?"
+        row = self._row(found, key, stored.variant, _digest(stored.body))
         if row is None:
             return False
-        size = size_of(stored)
-        names = ", ".join(f"{name} = ?" for name in (*_columns(stored), "used", "size"))
-        values = (*_columns(stored).values(), self._tick(), size)
-        self._connection.execute(f"update responses set {names} where rowid = ?", (*values, row[0]))
+        size, head = size_of(stored), _head(stored)
+        self._connection.execute(_HEAD, (",".join(stored.vary), self._tick(), size, _crc(head), head, row[0]))
         self._bytes += size - row[1]
         self._make_room(0)
         return True
@@ -201,15 +197,14 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, DamagedError) or (code is not None and code & 0xFF in _DAMAGED)
 
 
-def _columns(stored: Stored) -> dict[str, str | int]:
-    """All of an answer but its body and its place, by column."""
-    head = json.dumps([stored.status, stored.headers, stored.received, stored.initial_age, stored.vary])
-    return {"vary": ",".join(stored.vary), "head": head, "crc": _crc(head, stored.body)}
+def _head(stored: Stored) -> str:
+    """All of an answer but its body and its variant."""
+    return json.dumps([stored.status, stored.headers, stored.received, stored.initial_age, stored.vary])
 
 
-def _stored(variant: bytes, crc: int, head: str, body: bytes) -> Stored:
-    if _crc(head, body) != crc:
-        raise DamagedError("a stored answer has another checksum")
+def _stored(variant: bytes, crc: int, head: str, digest: bytes, body: bytes) -> Stored:
+    if _crc(head) != crc or _digest(body) != digest:
+        raise DamagedError("a stored answer is not what was written")
     status, headers, received, initial_age, vary = json.loads(head)
     return Stored(status, _pairs(headers), body, received, initial_age, tuple(vary), variant)
 
@@ -218,5 +213,9 @@ def _pairs(headers: Iterable[tuple[str, str]]) -> HttpHeaders:
     return tuple((name, value) for name, value in headers)
 
 
-def _crc(head: str, body: bytes) -> int:
-    return zlib.crc32(head.encode(), zlib.crc32(body))
+def _crc(head: str) -> int:
+    return zlib.crc32(head.encode())
+
+
+def _digest(body: bytes) -> bytes:
+    return blake2b(body, digest_size=DIGEST_BYTES).digest()
