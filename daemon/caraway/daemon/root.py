@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 import orjson
 import trio
@@ -21,20 +20,21 @@ import trio
 from caraway import __version__
 from caraway.accelerators.open import open_accelerator
 from caraway.accelerators.storage import StorageSpec
+from caraway.caching.results import ResultsCache
 from caraway.config.load import load
 from caraway.config.model import Acceleration, Dataset, FromUri, ReadyState, Runtime, Spicepod, View
-from caraway.config.params import ConnectorParams
 from caraway.core.names import parse_dataset_name
 from caraway.core.readiness import pod_ready
+from caraway.daemon.folders import dataset_folder
+from caraway.daemon.sources import Sources
 from caraway.dataset.actor import DatasetActor
 from caraway.dataset.fitting import storage_mode
 from caraway.dataset.settings import stream_conflict
 from caraway.dataset.shared import Shared, load_permits
 from caraway.dataset.spool import Spool
 from caraway.dataset.tables import DatasetTables
-from caraway.errors import ConfigError, StoreError
+from caraway.errors import StoreError
 from caraway.events import AllReady, ConfigWarned, DaemonStarted, DaemonStopped, DaemonStopping
-from caraway.flight.client import FlightPool
 from caraway.island import Island, open_island
 from caraway.latest import Latest
 from caraway.model import Endpoints, ViewInfo
@@ -103,7 +103,7 @@ class Daemon:
         self._emit = emit
         self._stopping = False
         self._secrets = Secrets({decl.name: open_store(decl.store, decl.params, pod.directory) for decl in pod.secrets})
-        self._pool = FlightPool(island)
+        self._sources = Sources(pod, self._secrets, data, island, emit)
         self._shared = Shared(
             emit,
             load_permits(pod.runtime.dataset_load_parallelism),
@@ -113,15 +113,19 @@ class Daemon:
         self.datasets: Mapping[str, DatasetActor] = {config.name: self._dataset(config) for config in self._configs()}
         self._tables = DatasetTables(self.datasets, [ViewInfo(view.name, view.sql, view.description) for view in views])
         self.query = QueryActor(self._tables, pod.runtime.query, emit)
+        limits = pod.runtime.query
+        self.results = ResultsCache(self.query, self._tables, pod.runtime.sql_results, emit, timeout=limits.timeout)
         self.services = Services(
             pod=pod,
-            engine=self.query,
+            engine=self.results,
             datasets=self.datasets,
             endpoints=self.endpoints,
             readiness=self.readiness,
             authenticator=Authenticator(pod.runtime.auth, self._secrets.resolve, emit=emit),
             emit=emit,
             shutting_down=lambda: self._stopping,
+            results_cache=self.results.statistics,
+            http_sources=self._sources.statistics,
         )
         identity = read_identity(pod.runtime.tls, pod.directory, self._secrets.resolve)
         self._doors = Doors(self.services, island, _addresses(options, pod.runtime), identity=identity)
@@ -137,7 +141,7 @@ class Daemon:
         grace = self.pod.runtime.shutdown_timeout
         rings = [
             Ring(tuple(self._dataset_children())),
-            Ring((Child("query", self.query.run),)),
+            Ring((Child("query", self.query.run), Child("results cache", self.results.run))),
             Ring(tuple(self._doors.children(grace)), grace),
         ]
         try:
@@ -173,24 +177,13 @@ class Daemon:
         return DatasetActor(config, self._connect(config), self._store(config), self._shared)
 
     def _connect(self, config: Dataset) -> Connect:
-        params = ConnectorParams(config.params, self._secrets, config.name)
         match config.from_.connector:
-            case "spice.ai":
-                return partial(_open_spice, config, params, self._pool, self.pod)
-            case "file":
-                return partial(_open_file, config, params, self.pod.directory)
-            case "synthetic":
-                return partial(_open_synthetic, config, params)
-            case "memory":
-                return partial(_open_memory, config)
-            case "ws" | "wss":
-                return partial(_open_websocket, config, params, self._emit, self.pod.directory)
             case "localpod":
                 return partial(self._open_localpod, config)
             case "view":
                 return partial(self._open_view, config)
-            case unknown:  # the loader knows this list
-                raise ConfigError(f"dataset {config.name}: no connector {unknown!r}")
+            case _:
+                return self._sources.connect(config)
 
     async def _open_view(self, config: Dataset) -> Source:
         return ViewSource(self.query, config.name, config.from_.path)
@@ -210,7 +203,7 @@ class Daemon:
     def _storage(self, config: Dataset, acceleration: Acceleration) -> StorageSpec:
         return StorageSpec(
             name=config.name,
-            directory=self._data / "datasets" / _folder(config.name),
+            directory=dataset_folder(self._data / "datasets", config.name),
             engine=acceleration.engine,
             mode=storage_mode(config),
             primary_key=acceleration.primary_key,
@@ -222,6 +215,7 @@ class Daemon:
 
     def _dataset_children(self) -> Iterator[Child]:
         yield Child("catalog", _started(self._tables.run))
+        yield from self._sources.children()
         for name, actor in self.datasets.items():
             yield Child(f"dataset {name}", actor.run, GiveUp.QUARANTINE, crashed=actor.crashed, release=actor.aclose)
 
@@ -250,37 +244,6 @@ class Daemon:
         draft.replace(self._endpoints_file)
 
 
-async def _open_spice(config: Dataset, params: ConnectorParams, pool: FlightPool, pod: Spicepod) -> Source:
-    from caraway.connectors.spice.open import open_spice_source
-
-    limit = pod.runtime.flight.max_message_size
-    return await open_spice_source(config, params, pool, directory=pod.directory, max_message_size=limit)
-
-
-async def _open_file(config: Dataset, params: ConnectorParams, directory: Path) -> Source:
-    from caraway.connectors.file.source import open_file_source
-
-    return await open_file_source(config, params, directory=directory)
-
-
-async def _open_synthetic(config: Dataset, params: ConnectorParams) -> Source:
-    from caraway.connectors.synthetic import open_synthetic_source
-
-    return await open_synthetic_source(config, params)
-
-
-async def _open_memory(config: Dataset) -> Source:
-    from caraway.connectors.memory import open_memory_source
-
-    return await open_memory_source(config)
-
-
-async def _open_websocket(config: Dataset, params: ConnectorParams, emit: Emit, directory: Path) -> Source:
-    from caraway.connectors.websocket.open import open_websocket_source
-
-    return await open_websocket_source(config, params, emit, directory=directory)
-
-
 def _data_directory(options: Options, pod: Spicepod) -> Path:
     """Absolute, for query workers open the same files from a working directory of their own."""
     return (options.data_dir or pod.directory / DATA_DIRECTORY).absolute()
@@ -293,12 +256,6 @@ def _addresses(options: Options, runtime: Runtime) -> Endpoints:
         flight=options.flight or runtime.flight_bind_address or FLIGHT_ADDRESS,
         metrics=options.metrics or runtime.metrics_bind_address,
     )
-
-
-def _folder(dataset: str) -> str:
-    """A file name of its own for each dataset, whatever a quoted name holds."""
-    safe = quote(dataset, safe="")
-    return f"%2E{safe[1:]}" if safe.startswith(".") else safe
 
 
 def _view_dataset(view: View) -> Dataset:
