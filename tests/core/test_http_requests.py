@@ -152,6 +152,55 @@ def test_alternatives_that_multiply_are_refused_before_they_do():
         requests_of([And(tuple(pairs))])
 
 
+VALUES = {PATH: ("/a", "/b", "/c"), QUERY: ("q", "p", "r")}
+ATOMS = st.one_of(
+    st.builds(eq, st.just(PATH), st.sampled_from(VALUES[PATH])),
+    st.builds(eq, st.just(QUERY), st.sampled_from(VALUES[QUERY])),
+    st.builds(among, st.just(PATH), st.sampled_from(VALUES[PATH]), st.sampled_from(VALUES[PATH])),
+    st.builds(among, st.just(QUERY), st.sampled_from(VALUES[QUERY]), st.sampled_from(VALUES[QUERY])),
+    st.just(OTHER),
+)
+CONDITIONS = st.recursive(
+    ATOMS,
+    lambda inner: st.builds(
+        lambda kind, terms: kind(tuple(terms)), st.sampled_from([And, Or]), st.lists(inner, min_size=1, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def met(predicate: object, row: dict[str, str], other: bool) -> bool:
+    match predicate:
+        case Compare("response_status"):
+            return other
+        case Compare(column, _, value):
+            return row[column] == value.value
+        case In(column, values):
+            return row[column] in [value.value for value in values]
+        case And(terms):
+            return all(met(term, row, other) for term in terms)
+        case Or(terms):
+            return any(met(term, row, other) for term in terms)
+    raise AssertionError(predicate)
+
+
+@settings(max_examples=100, deadline=None)
+@given(CONDITIONS)
+def test_the_requests_are_those_that_rows_of_the_answer_can_come_from(condition):
+    try:
+        found = requests_of([condition])
+    except QueryError:
+        return
+    every = [{PATH: path, QUERY: query} for path in VALUES[PATH] for query in VALUES[QUERY]]
+    possible = [row for row in every if met(condition, row, True)]
+    if found is None:
+        assert possible == every
+        return
+    named = {(request.path, request.query) for request in found}
+    says_path, says_query = any(path for path, _ in named), any(query for _, query in named)
+    assert named == {(says_path * row[PATH], says_query * row[QUERY]) for row in possible}
+
+
 # --- what may be asked -----------------------------------------------------------------------------------------------
 
 OPEN = RequestPolicy(
