@@ -288,7 +288,9 @@ def _encoded(given: Answer) -> Answer:
     body = given.body + bytes(given.bomb)
     if not given.gzip or given.status == 304:
         return replace(given, body=body)
-    return replace(given, body=gzipped.compress(body), headers={**given.headers, "content-encoding": "gzip"})
+    return replace(
+        given, body=gzipped.compress(body, compresslevel=1), headers={**given.headers, "content-encoding": "gzip"}
+    )
 
 
 @asynccontextmanager

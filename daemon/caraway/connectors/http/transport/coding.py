@@ -8,6 +8,7 @@ from caraway.model import HttpHeaders
 ACCEPTED = "gzip, deflate"
 PIECE = 256 * 1024
 """Bytes; no more is decoded at a time."""
+_RAW, _ZLIB, _GZIP = -zlib.MAX_WBITS, zlib.MAX_WBITS, 16 + zlib.MAX_WBITS
 _HEAD = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
@@ -16,42 +17,55 @@ class CodingError(Exception):
 
 
 class Inflater:
-    """gzip, several members too, and deflate with or without zlib's frame, which servers do not agree on."""
+    """gzip, several members too, and deflate with or without zlib's frame, on which servers do not agree."""
 
     def __init__(self, coding: str) -> None:
         self._gzip = coding == "gzip"
-        self._bits = 16 + zlib.MAX_WBITS if self._gzip else zlib.MAX_WBITS
-        self._inner = zlib.decompressobj(self._bits)
-        self._begun = False
+        self._head = b""
+        self._inner = zlib.decompressobj(_GZIP) if self._gzip else None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What the data decodes to, in pieces. CodingError."""
-        while data:
-            if self._inner.eof:
-                if not self._gzip or not data.strip(b"\0"):
-                    return  # padding, which some servers send
-                self._inner = zlib.decompressobj(self._bits)
-            yield from self._inflate(data)
-            data = self._inner.unused_data
+        if self._inner is None:
+            self._head = data = self._head + data
+            if len(data) < 2:
+                return
+            self._inner = zlib.decompressobj(_ZLIB if _has_frame(data) else _RAW)
+        yield from self._inflate(self._inner, data)
 
     def finish(self) -> None:
         """CodingError where the end is missing."""
-        if self._begun and not self._inner.eof:
+        if self._head and (self._inner is None or not self._inner.eof):
             raise CodingError("it ends too early")
 
-    def _inflate(self, data: bytes) -> Iterator[bytes]:
+    def _inflate(self, inner: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
         while data:
-            try:
-                piece = self._inner.decompress(data, PIECE)
-            except zlib.error as error:
-                if self._gzip or self._begun:
-                    raise CodingError(str(error)) from error
-                self._inner, self._begun = zlib.decompressobj(-zlib.MAX_WBITS), True
-                continue
-            self._begun = True
-            if piece:
-                yield piece
-            data = self._inner.unconsumed_tail
+            if inner.eof:
+                if not self._gzip or not data.strip(b"\0"):
+                    return  # padding, which some servers send
+                inner = self._inner = zlib.decompressobj(_GZIP)
+            self._head = self._head or data[:1]
+            yield from _pieces(inner, data)
+            data = inner.unused_data
+
+
+def _pieces(inner: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    """What is not given out for its size may be held as input or within, where only another call finds it."""
+    while True:
+        try:
+            piece = inner.decompress(data, PIECE)
+        except zlib.error as error:
+            raise CodingError(str(error)) from error
+        if piece:
+            yield piece
+        data = inner.unconsumed_tail
+        if inner.eof or (not data and len(piece) < PIECE):
+            return
+
+
+def _has_frame(data: bytes) -> bool:
+    """Whether it begins as RFC 1950 2.2 says."""
+    return data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2]) % 31 == 0
 
 
 class Decoder:

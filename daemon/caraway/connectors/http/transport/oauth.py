@@ -63,7 +63,7 @@ class OAuth:
 
     @property
     def secure(self) -> bool:
-        return self.url.startswith("https:")
+        return urlsplit(self.url).scheme == "https"
 
     def credentials(self, token: Secret) -> tuple[str, str]:
         """The header line that shows a token; only Authorization has a scheme."""
@@ -255,9 +255,9 @@ def _lifetime(said: object) -> float:
 
 
 def _check(params: ConnectorParams, oauth: OAuth, headers: Headers) -> None:
-    parts = urlsplit(oauth.url)
-    if not oauth.secure and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise params.wrong("auth_token_url", "this must be an https:// address; http:// is for this machine alone")
+    mistake = _mistake(oauth.url)
+    if mistake:
+        raise params.wrong("auth_token_url", mistake)
     needed = {"http_auth_client_id": oauth.client_id, "http_auth_client_secret": oauth.client_secret}
     if oauth.grant is Grant.REFRESH_TOKEN:
         needed = {"http_auth_refresh_token": oauth.refresh_token}
@@ -269,6 +269,20 @@ def _check(params: ConnectorParams, oauth: OAuth, headers: Headers) -> None:
         raise params.wrong("auth_header_name", f"{oauth.header!r} is no header that can take a token")
     if any(name == oauth.header for name, _ in headers):
         raise params.wrong("http_headers", f"{oauth.header} gets the token of auth_token_url; leave it out here")
+
+
+def _mistake(url: str) -> str:
+    """What is wrong with the address of a token server; it is not repeated, since it may hold what is secret."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "this is not an address"
+    if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
+        return "this must be an https:// address; http:// is for this machine alone"
+    if not host or port == 0 or not url.isascii() or not url.isprintable() or " " in url:
+        return "this is not an address: it needs a host, and no spaces or unusual characters"
+    return "it can't name a user; set http_auth_client_id and http_auth_client_secret" if "@" in parts.netloc else ""
 
 
 def _choice(params: ConnectorParams, name: str, kind: type[E], default: E) -> E:

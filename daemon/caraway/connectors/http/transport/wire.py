@@ -28,7 +28,7 @@ class Answer:
         self._pieces = pieces
         self._patience = patience
 
-    def body(self) -> AsyncIterator[bytes]:
+    def body(self) -> "_Timed":
         """In pieces without codings, each within the time for one; ExchangeError."""
         return _Timed(self._pieces, self._patience)
 
@@ -76,6 +76,9 @@ class _Timed(AsyncIterator[bytes]):
         with trio.move_on_after(self._patience.seconds):
             return await anext(self._pieces)
         raise self._patience.over()
+
+    async def aclose(self) -> None:
+        """Nothing is left to do: the end of the exchange closes what was not read."""
 
 
 class Wire:
