@@ -26,7 +26,7 @@ from caraway.dataset.fitting import (
 from caraway.dataset.link import Link
 from caraway.dataset.log import LoggedStore
 from caraway.dataset.spool import Spool
-from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError, StoreError
+from caraway.errors import ConfigError, ConfigProblem, QueryError, QueryFailure, SourceError, StoreError
 from caraway.latest import Latest
 from caraway.model import Generation, Pinned, ScanRequest, Snapshot, TableInfo
 from caraway.ports import Accelerator, Connect, Log, OpenStore, RequestSource, Source
@@ -155,13 +155,16 @@ class Binding:
     async def _fit(self, source: Source, refresh_sql: RefreshSql | None) -> None:
         found = projected(await source.schema(), refresh_sql, self._config.name)
         self._check(found)
+        requested = source.request_columns if isinstance(source, RequestSource) else None
+        if self._caches and requested is None:
+            message = "refresh_mode caching keeps the answers of an API by request, which this source does not have"
+            raise ConfigError(ConfigProblem(message, "acceleration.refresh_mode"))
         if self._open_store is not None and self._caches:
             await self._fit_cache(self._open_store, found)
         elif self._open_store is not None:
             await self._fit_store(self._open_store, found, refresh_sql)
-        asks = self._open_store is None or self._caches
-        columns = source.request_columns if asks and isinstance(source, RequestSource) else ()
-        self._announce(found if self.store is None or self._caches else self.store.spec.schema, columns)
+        columns = requested if self._open_store is None or self._caches else None
+        self._announce(found if self.store is None or self._caches else self.store.spec.schema, columns or ())
 
     def _check(self, found: pa.Schema) -> None:
         """ConfigError where the dataset's keys do not fit its columns."""

@@ -9,7 +9,7 @@ It is ready at once: nothing is loaded, and what an earlier run left is found ag
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import trio
 
@@ -33,7 +33,7 @@ from caraway.dataset.caching.writing import Place, Writer
 from caraway.dataset.claims import INLINE_BYTES
 from caraway.dataset.link import Link
 from caraway.dataset.report import Expected, Phase
-from caraway.errors import ConfigError, ConfigProblem, QueryError, QueryFailure, SourceError, StoreError
+from caraway.errors import ConfigError, QueryError, QueryFailure, SourceError, StoreError
 from caraway.events import CacheOpened
 from caraway.model import CachingStatus, DatasetStatus, Fetched, Generation, Pinned, RefreshOverrides, ScanRequest
 from caraway.ports import RequestSource
@@ -69,7 +69,7 @@ class Caching:
         if link is None or answers is None:
             raise QueryError(f"The cache of dataset {self._name} is not open yet", QueryFailure.NOT_READY)
         async with link.use() as source:
-            asked = asked_of(_requesting(source), scan)
+            asked = asked_of(cast("RequestSource", source), scan)
         async with answers.answer(asked) as pinned:
             yield pinned
 
@@ -139,9 +139,7 @@ class Caching:
 
     async def _open(self) -> None:
         began, settings, binding = trio.current_time(), self._bench.settings, self._bench.binding
-        link = await binding.connect(None)
-        async with link.use() as source:
-            _requesting(source)
+        await binding.connect(None)
         store, plain = binding.store, binding.schema
         assert store is not None
         assert plain is not None
@@ -200,7 +198,7 @@ class Caching:
         if link is None:
             raise SourceError(f"The source of dataset {self._name} is not connected.")
         async with link.use() as source:
-            fetched = await _requesting(source).fetch(order.request, namespace=order.namespace)
+            fetched = await cast("RequestSource", source).fetch(order.request, namespace=order.namespace)
         answers = self._answers
         assert answers is not None
         try:
@@ -232,10 +230,3 @@ class Caching:
             return Spooled(entry, await put_aside(self._bench.shared.spool, rows.schema, each([rows])))
         except QueryError as error:
             return Lost(error)
-
-
-def _requesting(source: object) -> RequestSource:
-    if not isinstance(source, RequestSource):
-        message = "refresh_mode caching keeps the answers of an API by request, which this source does not have"
-        raise ConfigError(ConfigProblem(message, "acceleration.refresh_mode"))
-    return source
