@@ -1,10 +1,20 @@
 """An HTTP answer whose body is read as it comes, for bodies that do not fit into memory."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from caraway.model import HttpHeaders, HttpRequest
+
+
+class Pieces(Protocol):
+    """A body as it comes."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None: ...
 
 
 class Streamed(Protocol):
@@ -16,7 +26,7 @@ class Streamed(Protocol):
     @property
     def headers(self) -> HttpHeaders: ...
 
-    def body(self) -> AsyncGenerator[bytes, None]:
+    def body(self) -> Pieces:
         """The body, decoded of content codings, in pieces; SourceError where it breaks off before its end."""
         ...
 
