@@ -101,8 +101,12 @@ def demanding(folder):
 
     def serve():
         connection, _ = listener.accept()
-        with connection, suppress(ssl.SSLError):
-            context.wrap_socket(connection, server_side=True)
+        with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as secured:
+            with suppress(ssl.SSLError):
+                secured.do_handshake()
+            socket.socket.shutdown(secured, socket.SHUT_WR)
+            while socket.socket.recv(secured, 65536):  # a close with unread bytes would be a reset, before the alert
+                pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
