@@ -125,7 +125,7 @@ class ResponseFile:
         ) or (0, 0, 0)
         with self._db.atomic():
             self._make_room(0)
-        self._shrink()
+        self._vacuum(self._number("pragma freelist_count"))
 
     def _freshen(self, key: bytes, stored: Stored) -> bool:
         """Write all but the body; False where it is not there: another answer came meanwhile, or made this one go."""
@@ -155,7 +155,10 @@ class ResponseFile:
     def _shrink(self) -> None:
         """Give some free pages back once they are many; the next answers use what is left of them."""
         if self._number("pragma freelist_count") > _VACUUMED + self._number("pragma page_count") // 4:
-            self._connection.execute(f"pragma incremental_vacuum({_VACUUMED})").fetchall()
+            self._vacuum(_VACUUMED)
+
+    def _vacuum(self, pages: int) -> None:
+        self._connection.executescript(f"pragma incremental_vacuum({pages})")  # `execute` would free one of them
 
     def _most(self) -> int:
         return self._max_bytes + FIXED_BYTES
