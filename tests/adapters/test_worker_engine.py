@@ -228,6 +228,7 @@ def test_an_unseen_subquery_takes_all_hints_away(worker):
         ("select id from orders where id < 2 except select 0", (), [{"id": 1}]),
         ("select name, kind from orders where kind = 'b' and id = 1", (), [{"name": "n1", "kind": "b"}]),
         ("select value as v from generate_series(1, 1)", (), [{"v": 1}]),
+        ("select upper(name) from orders where id = 1", (), [{"upper(orders.name)": "N1"}]),
     ],
 )
 def test_answers(worker, sql, parameters, expected):

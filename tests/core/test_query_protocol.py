@@ -45,6 +45,9 @@ PREDICATE = And(
     (
         Or((Compare("a", "<=", Literal(2**70, "decimal128(38, 0)")), Not(IsNull("b")))),
         In("c", (Literal(b"\x00\xff", "binary"), Literal(Decimal("1.50"), "decimal128(10, 2)"), Literal(None, "int8"))),
+        In("s", (Literal("a", "string"), Literal(None, "string"), Literal("", "string"))),
+        In("m", (Literal("a", "string"), Literal(1, "int8"))),
+        In("n", (Literal("1.0", "decimal"), Literal(Decimal("1.0"), "decimal"), Literal(2**70, "decimal"))),
         Like("d", "x%", True),
         RawSql('"a" > 1'),
         Compare("f", "=", Literal(float("-inf"), "double")),

@@ -1,11 +1,12 @@
 """Frozen dataclasses as JSON text and back: the part of the worker protocol that has structure.
 
-A dataclass becomes `{"$": "Name", field: value ...}`; only classes that the reader lists come back. Tuples are arrays.
+A dataclass becomes `{"$": "Name", field: value ...}`; only classes that the reader lists come back. Tuples are arrays,
+those of literals of one type without repeating it: a condition may list thousands.
 """
 
 import base64
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from decimal import Decimal
 from enum import Enum
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+from caraway.core.predicate import Literal
 
 _INT64 = range(-(2**63), 2**64)
 _SCALARS: Mapping[str, Callable[[str], object]] = {
@@ -51,12 +54,20 @@ def _plain(value: object) -> object:
         case Enum():
             return {"$": type(value).__name__, "v": value.value}
         case tuple() | list():
-            return [_plain(item) for item in value]
+            return _literals(value) or [_plain(item) for item in value]
         case Mapping():
             return {"$": "map", "v": [[key, _plain(item)] for key, item in value.items()]}
         case _:
             kind = type(value)
             return {"$": kind.__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}  # type: ignore[arg-type]
+
+
+def _literals(values: Sequence[object]) -> object:
+    """Two or more literals of one type; None for anything else."""
+    literals = [value for value in values if isinstance(value, Literal)]
+    if len(literals) < max(2, len(values)) or len({literal.type for literal in literals}) > 1:
+        return None
+    return {"$": "literals", "type": literals[0].type, "v": [_plain(literal.value) for literal in literals]}
 
 
 def _value(plain: object, classes: Mapping[str, type]) -> Any:
@@ -67,6 +78,8 @@ def _value(plain: object, classes: Mapping[str, type]) -> Any:
     name, value = str(plain.get("$")), plain.get("v")
     if name in _SCALARS:
         return _SCALARS[name](str(value))
+    if name == "literals" and isinstance(value, list):
+        return tuple(Literal(_value(each, classes), str(plain.get("type"))) for each in value)
     if name == "map" and isinstance(value, list):
         return {key: _value(item, classes) for key, item in value}
     if name not in classes:

@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NoReturn, TypeVar
 
 import pyarrow as pa
@@ -26,8 +27,9 @@ from caraway.query.protocol import (
 from caraway.query.worker.engine import Engine, Running, Session, is_still
 from caraway.query.worker.failures import is_fatal, query_error
 from caraway.query.worker.line import Line
-from caraway.query.worker.planning import Statement
+from caraway.query.worker.planning import Planned, Statement
 from caraway.query.worker.results import Coalescer, Encoder, encoder, schema_message
+from caraway.query.worker.substitution import with_values
 
 T = TypeVar("T")
 PATIENCE = 0.01
@@ -91,13 +93,10 @@ class _Conversation:
     async def _rows(self, ask: Ask, session: Session, running: Running) -> None:
         planned = await self._step(ask, session.begin, Statement(ask.sql, ask.parameters), running)
         await self._line.send(planned.facts)
-        if planned.requests:
-            pins = await self._resolve(planned.requests)
-            step = self._step if session.holds(planned, pins) else _in_thread
-            again = await step(ask, session.bring_and_start, planned, pins, running)
-            if again:
-                await _thread(session.replace, again, await self._resolve(again), running)
-                await _thread(session.start, planned, running)
+        statement = await with_values(planned, session.names, partial(self._column, ask, session))
+        if statement != planned.statement:
+            planned = await _thread(session.begin, statement, running)
+        await self._start(ask, session, planned, running)
         schema = running.started.schema()
         await self._send_schema(schema)
         form, joined = encoder(ask.format, schema, ask.compression), Coalescer()
@@ -110,20 +109,41 @@ class _Conversation:
         await self._send_rest(form, joined)
         await self._send_all(form.end())
 
+    async def _start(self, ask: Ask, session: Session, planned: Planned, running: Running) -> None:
+        """Have the tables of a planned query resolved, and start it over them."""
+        if not planned.requests:
+            return
+        pins = await self._resolve(planned.requests)
+        step = self._step if session.holds(planned, pins) else _in_thread
+        again = await step(ask, session.bring_and_start, planned, pins, running)
+        if again:
+            await _thread(session.replace, again, await self._resolve(again), running)
+            await _thread(session.start, planned, running)
+
+    async def _column(self, ask: Ask, session: Session, statement: Statement) -> pa.ChunkedArray | None:
+        """See substitution.Evaluate."""
+        running = Running()
+        try:
+            planned = await _thread(session.begin_alone, statement, running)
+            if planned is None:
+                return None
+            await self._start(ask, session, planned, running)
+            batches = []
+            while (batch := await _drawn(running)) is not None:
+                batches.append(batch)
+            return pa.Table.from_batches(batches, running.started.schema()).column(0)
+        finally:
+            await _stopped(running)
+
     async def _next_batch(self, running: Running, form: Encoder, joined: Coalescer) -> pa.RecordBatch | None:
         """What was held back to be joined with this batch goes out if it keeps one waiting."""
-        if running.stream is None:
-            raise RuntimeError("the query was not started")
-        coming = asyncio.ensure_future(anext(running.stream))
+        coming = asyncio.ensure_future(_drawn(running))
         try:
             soon, _ = await asyncio.wait([coming], timeout=PATIENCE)
             if not soon:
                 await self._send_rest(form, joined)
                 await self._line.flush()
-            return (await coming).to_pyarrow()
-        except StopAsyncIteration:
-            running.exhausted = True
-            return None
+            return await coming
         finally:
             coming.cancel()
 
@@ -149,6 +169,17 @@ class _Conversation:
     async def _send_all(self, chunks: Iterable[Chunk]) -> None:
         for chunk in chunks:
             await self._line.send(chunk)
+
+
+async def _drawn(running: Running) -> pa.RecordBatch | None:
+    """The next batch; None at the end."""
+    if running.stream is None:
+        raise RuntimeError("the query was not started")
+    try:
+        return (await anext(running.stream)).to_pyarrow()
+    except StopAsyncIteration:
+        running.exhausted = True
+        return None
 
 
 async def _in_thread(_: Ask, fn: Callable[..., T], *args: object) -> T:

@@ -85,6 +85,15 @@ class Session:
             _execute(planned.frame, running)
         return planned
 
+    def begin_alone(self, statement: Statement, running: Running) -> Planned | None:
+        """`begin` for a part of a query; None if it can't be planned without the rest."""
+        try:
+            return self.begin(statement, running)
+        except QueryError:
+            raise
+        except Exception:  # noqa: BLE001 - the binding raises bare Exception
+            return None
+
     def bring(self, planned: Planned, pins: tuple[Pinned, ...], running: Running) -> tuple[ScanRequest, ...]:
         """Put real tables in place; what to ask again, of the source, since the local answer is empty."""
         self._running_names.reset(self.names)

@@ -1,6 +1,7 @@
 """DataFusion's expressions as the plain tree that `core.pushdown` translates."""
 
 import re
+from typing import Any
 
 import pyarrow as pa
 from datafusion import expr as nodes
@@ -18,19 +19,25 @@ from caraway.core.pushdown import (
     Opaque,
 )
 
+_TEXT = pa.string()
+
 
 def words_of(text: str) -> frozenset[str]:
     """The words of an expression's or a plan's text; the names of its columns are among them."""
     return frozenset(re.findall(r"\w+", text))
 
 
+def variant_of(expression: Expr) -> Any:
+    """The node of an expression; None for kinds that the binding does not know."""
+    try:
+        return expression.to_variant()
+    except (ValueError, RuntimeError, TypeError, NotImplementedError):
+        return None
+
+
 def expression_of(expression: Expr) -> Expression:
     """The same condition as plain values; what has no plain form is Opaque."""
-    try:
-        node = expression.to_variant()
-    except (ValueError, RuntimeError, TypeError, NotImplementedError):  # kinds that the binding does not know
-        return Opaque(words_of(expression.canonical_name()))
-    match node:
+    match node := variant_of(expression):
         case nodes.Column():
             return Column(node.name())
         case nodes.Literal():
@@ -72,6 +79,8 @@ def _literal(expression: Expr) -> Expression:
 def literal_of(scalar: pa.Scalar) -> Literal | Opaque:
     """A scalar as a literal: temporal values as storage integers, encodings (dictionary, view, large) undone."""
     kind = scalar.type
+    if kind == _TEXT:  # first, since lists of them may be long
+        return Literal(scalar.as_py(), "string")
     if pa.types.is_dictionary(kind):
         return literal_of(scalar.value) if scalar.is_valid else Literal(None, str(kind.value_type))
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

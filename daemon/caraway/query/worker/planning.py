@@ -24,7 +24,7 @@ from caraway.query.worker.scans import (
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A query; `views` are those, by qualified name, that mean something else than the catalog says."""
+    """A query; `views`, by qualified name and each after those that it reads, stand for those of the catalog."""
 
     sql: str
     parameters: Parameters = ()
@@ -59,7 +59,7 @@ def plan_of(statement: Statement, context: SessionContext, space: Namespace, nam
     facts = facts_of(plan.display_indent_schema(), text, values, tables, names)
     if not tables:
         return Planned(statement, frame, facts)
-    reads, wanted = _wanted(frame.optimized_logical_plan(), tables, names)
+    reads, wanted = _wanted(frame.optimized_logical_plan(), tables, names, changed=bool(statement.views))
     named = tuple(replace(request, table=names.infos[request.table].name) for request in wanted)
     return Planned(statement, frame, facts, tuple(request.table for request in wanted), views, reads, named)
 
@@ -71,18 +71,19 @@ def sql_frame(context: SessionContext, text: str, values: dict[str, pa.Scalar]) 
 
 
 def _wanted(
-    plan: LogicalPlan, tables: tuple[str, ...], names: Names
+    plan: LogicalPlan, tables: tuple[str, ...], names: Names, *, changed: bool
 ) -> tuple[tuple[Reading, ...], tuple[ScanRequest, ...]]:
     """The scans of an optimised plan, if they can be told, and a request for each table.
 
-    A table with request columns that the optimiser left out is not asked for: that would send a request.
+    A table with request columns that the optimiser left out is not asked for: that would send a request. Nor is one
+    that only a view of the catalog reads, where another one stands for that.
     """
     reads = readings(plan, names.schemas)
     keys = {name: columns for name in tables if (columns := names.infos[name].request_columns)}
-    if not keys:
+    if not keys and not changed:
         return reads or (), requests(tables, [reading.scan for reading in reads or ()])
     if reads is None:
         return (), requests(tables, (), keys, words_of(plan.display_indent()))
     scanned = {reading.scan.table for reading in reads}
-    tables = tuple(name for name in tables if name in scanned or name not in keys)
+    tables = tuple(name for name in tables if name in scanned or not (changed or name in keys))
     return reads, requests(tables, [reading.scan for reading in reads], keys, conditions_elsewhere(plan))

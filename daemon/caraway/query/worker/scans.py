@@ -11,7 +11,7 @@ from datafusion.plan import LogicalPlan
 
 from caraway.core.pushdown import Scan
 from caraway.errors import QueryError, QueryFailure
-from caraway.query.worker.expressions import expression_of, words_of
+from caraway.query.worker.expressions import expression_of, variant_of, words_of
 
 READ_ONLY = "a read-only SQL context answers queries and nothing else"
 
@@ -70,7 +70,7 @@ def only_selects(plan: LogicalPlan) -> bool:
         case nodes.Filter() | nodes.SubqueryAlias():
             pass
         case nodes.Projection():
-            if not all(isinstance(Expr(column).to_variant(), nodes.Column) for column in node.projections()):
+            if not all(isinstance(variant_of(Expr(column)), nodes.Column) for column in node.projections()):
                 return False
         case _:
             return False
@@ -143,7 +143,7 @@ def _gather(plan: LogicalPlan, conditions: set[str], renamed: dict[str, set[str]
             conditions |= words_of(Expr(node.predicate()).canonical_name())
         case nodes.Projection():
             for column in map(Expr, node.projections()):
-                if isinstance(alias := column.to_variant(), nodes.Alias):
+                if isinstance(alias := variant_of(column), nodes.Alias):
                     renamed.setdefault(alias.alias(), set()).update(words_of(column.canonical_name()))
     for child in plan.inputs():
         _gather(child, conditions, renamed)
