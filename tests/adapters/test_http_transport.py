@@ -332,6 +332,14 @@ async def test_headers_of_the_dataset_and_of_the_request(world, autojump_clock):
     assert (sent["content-type"], sent["host"], sent["if-none-match"]) == ("application/json", "api.test:80", '"a"')
 
 
+@pytest.mark.parametrize("value", ["a\r\nhost: other", "snow \u2603"])
+async def test_headers_that_are_none_are_not_sent(world, autojump_clock, value):
+    async with world.transport() as transport:
+        with pytest.raises(SourceError, match="can't be asked so") as caught:
+            await transport.send(replace(GET, headers=(("x-a", value),)))
+    assert (caught.value.transient, world.origin.count()) == (False, 0)
+
+
 async def test_no_request_leaves_the_origin(world, autojump_clock):
     async with world.transport() as transport:
         for url in ("http://other.test/x", "https://api.test/x", "http://api.test:81/x"):
@@ -373,6 +381,16 @@ async def test_tokens_are_fetched_once_and_renewed_before_they_end(world, autoju
         assert (await transport.send(GET)).status == 200
         assert world.origin.count("/token") == 2
     assert world.origin.requests[-1].headers["authorization"] == "Bearer token-2"
+
+
+async def test_a_short_lived_token_is_used_for_half_its_life(world, autojump_clock):
+    world.origin.token_endpoint(expires_in=20)
+    world.origin.require_token("/x")
+    async with world.transport(oauth=OAUTH) as transport:
+        for _ in range(21):
+            assert (await transport.send(GET)).status == 200
+            await trio.sleep(0.99)
+    assert world.origin.count("/token") == 2
 
 
 async def test_while_a_token_is_renewed_the_old_one_does(world, autojump_clock):
@@ -477,7 +495,12 @@ async def test_a_walk_through_all_that_can_happen_leaks_nothing(world, autojump_
     async def ask(transport):
         world.origin.then("/x", **chances.choice(TOLD))
         with trio.move_on_after(chances.random() * 4), suppress(SourceError):
-            await transport.send(GET)
+            if chances.random() < 0.5:
+                await transport.send(GET)
+                return
+            async with transport.stream(GET) as answer:
+                async for _ in answer.body():
+                    await trio.sleep(chances.random())
 
     limits = Limits(concurrent=3, per_second=20, threshold=1.0)
     async with world.transport(oauth=OAUTH, limits=limits) as transport:

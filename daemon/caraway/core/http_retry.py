@@ -5,10 +5,10 @@ The exchange itself is not seen here, only its outcome: `Answered`, or `Unanswer
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from enum import Enum
 
+from caraway.core.http_dates import parse_http_date
 from caraway.model import HttpHeaders
 
 LONGEST_PAUSE = 60.0
@@ -172,8 +172,5 @@ def _number(text: str | None) -> float | None:
 
 def _until(date: str | None, wall: datetime) -> float | None:
     """Seconds until an HTTP date; None for what is none."""
-    try:
-        moment = parsedate_to_datetime(date or "")
-    except ValueError:
-        return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - wall).total_seconds())
+    moment = parse_http_date(date.strip(), wall.timestamp()) if date is not None else None
+    return max(0.0, moment - wall.timestamp()) if moment is not None else None

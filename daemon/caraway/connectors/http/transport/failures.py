@@ -86,6 +86,10 @@ def garbled(place: str, why: str) -> ExchangeError:
     return ExchangeError(_GARBLED, place, why)
 
 
+def unsendable(place: str, why: str) -> ExchangeError:
+    return ExchangeError(_UNSENDABLE, place, why)
+
+
 def slow(place: str, seconds: float) -> ExchangeError:
     remedy = "It is tried again. Raise client_timeout if the API needs longer; check its health and the network."
     meaning = _Meaning(Fault.TIMEOUT, "Timeout", f"did not answer within {seconds:g} s", remedy)
@@ -118,7 +122,7 @@ def explain(place: str, error: BaseException) -> ExchangeError:
                 return ExchangeError(meaning, place, os.strerror(number))
     match error:
         case httpcore2.LocalProtocolError():
-            return ExchangeError(_UNSENDABLE, place, str(error))
+            return unsendable(place, str(error))
         case httpcore2.RemoteProtocolError() if "without" not in str(error):
             return ExchangeError(_SENSELESS, place, str(error)[:200])
         case httpcore2.ConnectError():

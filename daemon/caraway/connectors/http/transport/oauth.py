@@ -22,7 +22,7 @@ from caraway.model import HttpRequest, HttpResponse, Secret
 from caraway.ports import Send
 
 EARLY = 60.0
-"""Seconds before its end that a token is renewed."""
+"""Seconds before its end that a token is renewed; of a short-lived one, half its life."""
 LIFETIME = 3600.0
 """Seconds; of a token whose server does not tell."""
 RECHECK = 30.0
@@ -122,17 +122,17 @@ class Tokens:
         self._send = send
         self._refresh_token = oauth.refresh_token
         self._token: Secret | None = None
-        self._ends = 0.0
+        self._ends = self._due = 0.0
         self._failure: _Failure | None = None
         self._vain: Secret | None = None
         self._door = trio.CapacityLimiter(1)
 
     async def get(self) -> Secret:
         """A token that is good for now; SourceError where there is none."""
-        token, left = self._token, self._ends - trio.current_time()
-        if token is None or left <= 0:
+        token, now = self._token, trio.current_time()
+        if token is None or now >= self._ends:
             return await self.renew(token)
-        if left <= EARLY and not self._door.borrowed_tokens:
+        if now >= self._due and not self._door.borrowed_tokens:
             with suppress(SourceError):  # it is good for a while, in which this is tried again
                 return await self.renew(token)
         return token
@@ -168,6 +168,7 @@ class Tokens:
         granted = self._read(response)
         self._refresh_token = granted.refresh_token or self._refresh_token
         self._token, self._ends, self._failure = granted.token, asked + granted.seconds, None
+        self._due = self._ends - min(EARLY, granted.seconds / 2)
         return granted.token
 
     def _read(self, response: HttpResponse) -> Granted:

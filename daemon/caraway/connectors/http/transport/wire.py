@@ -93,7 +93,11 @@ class Wire:
     async def exchange(self, request: HttpRequest) -> AsyncIterator[Answer]:
         """Send a request as it is and wait for the head of the answer; ExchangeError."""
         patience = Patience(failures.place_of(request.url), self._options.client_timeout)
-        response = await self._head(request, patience)
+        try:
+            encoded = _encode(request, self._options.connect_timeout)
+        except UnicodeEncodeError:
+            raise failures.unsendable(patience.place, "a header has characters that headers can't have") from None
+        response = await self._head(encoded, patience)
         try:
             coded = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers)
             async with aclosing(_pieces(response, coded, patience.place)) as pieces:
@@ -105,12 +109,12 @@ class Wire:
         if self._pool is not None:
             await self._pool.aclose()
 
-    async def _head(self, request: HttpRequest, patience: Patience) -> "httpcore2.Response":
+    async def _head(self, request: "httpcore2.Request", patience: Patience) -> "httpcore2.Response":
         import httpcore2
 
         try:
             with trio.move_on_at(patience.until):
-                return await self._connections().handle_async_request(_encode(request, self._options.connect_timeout))
+                return await self._connections().handle_async_request(request)
         except httpcore2.ConnectTimeout:
             raise failures.unconnected(patience.place, self._options.connect_timeout) from None
         except _errors() as error:
@@ -156,7 +160,7 @@ def _encode(request: HttpRequest, connect_timeout: float) -> "httpcore2.Request"
     parts = urlsplit(request.url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     given = {name for name, _ in request.headers}
-    headers = [("host", parts.netloc), *request.headers]
+    headers = [("host", parts.netloc.rpartition("@")[2]), *request.headers]
     usual = _USUAL if request.body is None else (*_USUAL, _JSON, ("content-length", str(len(request.body))))
     headers += [line for line in usual if line[0] not in given]
     return httpcore2.Request(
