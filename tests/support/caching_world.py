@@ -49,10 +49,13 @@ class CachingWorld(World):
 
     async def ask(self, actor, *conditions, principal: Principal = ANONYMOUS, unclear=()) -> Shown:
         """What a query sees; each condition is one scan's. Without any it has none."""
-        each = conditions or (None,)
-        scan = ScanRequest("t", predicate=each[0], each=each, unclear=unclear, principal=principal)
-        async with actor.resolve(scan) as pinned:
+        async with actor.resolve(self.scan(*conditions, principal=principal, unclear=unclear)) as pinned:
             return await self.shown(actor, pinned)
+
+    @staticmethod
+    def scan(*conditions, principal: Principal = ANONYMOUS, unclear=()) -> ScanRequest:
+        each = conditions or (None,)
+        return ScanRequest("t", predicate=each[0], each=each, unclear=unclear, principal=principal)
 
     async def get(self, actor, *paths: str, principal: Principal = ANONYMOUS) -> Shown:
         return await self.ask(actor, path(*paths), principal=principal)

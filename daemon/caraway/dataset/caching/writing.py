@@ -140,7 +140,7 @@ class Writer:
             for write in group:
                 await self._commit([write])
             return
-        self._bench.report.failed(Phase.STORE, error)
+        self._bench.report.failed(Phase.WRITE, error)
         if not self._told:
             self._told = True
             self._bench.shared.emit(CacheNotStored(self._bench.config.name, str(error)))
@@ -149,7 +149,7 @@ class Writer:
 
     def _succeeded(self, rows: int) -> None:
         self._told = False
-        self._bench.report.succeeded(Phase.STORE)
+        self._bench.report.succeeded(Phase.WRITE)
         self._bench.upkeep.committed(rows)
 
     # --- what goes by itself -----------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class Writer:
             await self._store.commit(list(deletes(keys)), None)
         except StoreError as error:
             self._shelf.index.stay(keys)
-            self._bench.report.failed(Phase.STORE, error)
+            self._bench.report.failed(Phase.WRITE, error)
             return False
         self._succeeded(0)
         return True
