@@ -483,8 +483,11 @@ async def test_what_is_not_allowed_never_reaches_the_origin():
         (Like("request_path", "/shows/%"), "does not say which"),
     ):
         with pytest.raises(QueryError, match=why) as caught:
-            await api.rows(predicate=predicate)
+            await api.rows(each=(predicate,))
         assert caught.value.failure is QueryFailure.INVALID
+        with pytest.raises(SourceError, match=f"refresh_sql .*{why}") as refused:
+            await api.rows(predicate=predicate)
+        assert not refused.value.transient
     with pytest.raises(SourceError, match=r"no longer allowed: .*allowed_request_paths"):
         await api.source.fetch(Request("/admin"), namespace="public")
     assert api.sent == []

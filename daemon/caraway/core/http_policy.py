@@ -17,6 +17,7 @@ from caraway.model import Request
 
 MOST_QUERY, MOST_BODY, MOST_HEADERS = 4096, 65536, 65536
 MOST_PATH = 2048
+MOST_ESCAPES = 4
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 section 5.6.2"""
@@ -92,7 +93,7 @@ class RequestPolicy:
         if len(path) > MOST_PATH:
             raise _too_long(PATH, len(path), MOST_PATH, "")
         read = _as_read(path)
-        if not any(glob.matches(path) and glob.matches(read) for glob in self.paths):
+        if not any(all(map(glob.matches, {path, read})) for glob in self.paths):
             raise QueryError(f"{PATH} {path!r} is none of the allowed_request_paths of this dataset.")
 
     def _check_query(self, query: str) -> None:
@@ -121,9 +122,7 @@ def _as_read(path: str) -> str:
         raise QueryError(f"{PATH} {path!r} holds a '%' that begins no escape; write it as %25.")
     if not _is_text(path):
         raise QueryError(f"{PATH} {path!r} is not text.")
-    read = path
-    while "%" in read and (decoded := _decoded(read, path)) != read:
-        read = decoded
+    read = _decoded(path)
     if _CONTROL.search(read):
         raise QueryError(f"{PATH} {path!r} holds a control character.")
     if read.count("/") != path.count("/") or "\\" in read:
@@ -136,11 +135,18 @@ def _as_read(path: str) -> str:
     return read
 
 
-def _decoded(read: str, path: str) -> str:
-    try:
-        return unquote_to_bytes(read).decode()
-    except UnicodeDecodeError as error:
-        raise QueryError(f"{PATH} {path!r} holds escapes that are no UTF-8.") from error
+def _decoded(path: str) -> str:
+    """Without its escapes, those of escapes included."""
+    read = path
+    for _ in range(MOST_ESCAPES):
+        try:
+            decoded = unquote_to_bytes(read).decode()
+        except UnicodeDecodeError as error:
+            raise QueryError(f"{PATH} {path!r} holds escapes that are no UTF-8.") from error
+        if decoded == read:
+            return read
+        read = decoded
+    raise QueryError(f"{PATH} {path!r} holds escapes of escapes of escapes.")
 
 
 def _object(text: str) -> list[tuple[str, object]]:

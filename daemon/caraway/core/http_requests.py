@@ -138,8 +138,9 @@ def _check_count(count: int, limit: int | None) -> None:
 def _check_apart(named: Sequence[_Named], found: frozenset[Request]) -> None:
     """All readings of a table in a query see the rows of all its requests, so each has to tell which are its own."""
     for each in named:
-        own = {each.told(request) for request in each.requests}
-        for request in found - each.requests:
+        others = found - each.requests
+        own = {each.told(request) for request in each.requests} if others else set()
+        for request in sorted(others, key=_order):
             if each.told(request) in own:
                 raise QueryError(_overlap(each, request))
 

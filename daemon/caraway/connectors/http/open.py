@@ -1,6 +1,5 @@
 """From a dataset's `from`, `columns` and `params` to a source: a file, or an API behind its response cache."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from caraway.config.model import Dataset, RefreshMode, StorageMode
@@ -8,7 +7,7 @@ from caraway.config.params import ConnectorParams
 from caraway.connectors.http.files import file_format, open_file_over_http
 from caraway.connectors.http.options import read_address, read_api
 from caraway.connectors.http.shared import CacheOptions, HttpShared
-from caraway.connectors.http.source import HttpSource
+from caraway.connectors.http.source import Api, HttpSource
 from caraway.connectors.http.transport import Transport, TransportOptions, read_transport
 from caraway.ports import Source
 
@@ -27,26 +26,26 @@ async def open_http_source(
     address = read_address(config, params)
     is_file = file_format(config, params) is not None
     options = await read_transport(params, address.named, directory=directory)
-    if is_file:
-        wire = Transport(options, shared.controls, config.name, wall=shared.wall)
-        return await open_file_over_http(config, params, address.plain, wire=wire, directory=data / "files")
-    api = read_api(config, params, address, _header_names(options))
-    way = shared.way(config.name, _cache_options(config, params, data))
+    api = None if is_file else read_api(config, params, address, _header_names(options))
+    cache = _cache_options(config, params, data)
     transport = Transport(options, shared.controls, config.name, wall=shared.wall)
-    lane = way.enter(transport)
-    prove = transport.probe if _is_caching(config) and options.health_probe is not None else None
-    source = HttpSource(api, way.sender, lane.aclose, prove=prove, wall=shared.wall)
-    if not _is_caching(config):
-        await _check(transport.probe, source)
-    return source
-
-
-async def _check(probe: Callable[[], Awaitable[None]], source: HttpSource) -> None:
     try:
-        await probe()
+        if api is None:
+            return await open_file_over_http(config, params, address.plain, wire=transport, directory=data / "files")
+        if not _is_caching(config):
+            await transport.probe()
     except BaseException:
-        await source.aclose()
+        await transport.aclose()
         raise
+    put_off = _is_caching(config) and options.health_probe is not None
+    return _source(api, transport, shared, cache, put_off=put_off)
+
+
+def _source(api: Api, transport: Transport, shared: HttpShared, cache: CacheOptions, *, put_off: bool) -> HttpSource:
+    """`put_off`: the probe is still to be asked."""
+    way = shared.way(api.dataset, cache)
+    lane = way.enter(transport)
+    return HttpSource(api, way.sender, lane.aclose, prove=transport.probe if put_off else None, wall=shared.wall)
 
 
 def _header_names(options: TransportOptions) -> frozenset[str]:

@@ -15,6 +15,9 @@ from caraway.errors import SourceError
 from caraway.model import HttpRequest, HttpResponse, ResponseCacheStatistics
 from caraway.ports import Emit, Send
 
+CLOSING = 5.0
+"""Seconds that closing the connections of a dataset may take."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
@@ -139,7 +142,3 @@ class Lane:
         if self._retired and not self._users:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSING):
                 await self.transport.aclose()
-
-
-CLOSING = 5.0
-"""Seconds."""

@@ -107,12 +107,9 @@ class HttpSource:
     @asynccontextmanager
     async def _read(self, request: ReadRequest) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         columns = needed_columns(self._api.layout.schema, request, dataset=self._api.dataset)
-        asked = self.requests(request.each or (request.predicate,))
+        asked = self._asked(request)
         await self._proven()
-        each = [
-            partial(self._rows, one, request, columns or self._api.layout.schema.names[:1])
-            for one in (asked if asked is not None else (_EVERYTHING,))
-        ]
+        each = [partial(self._rows, one, request, columns or self._api.layout.schema.names[:1]) for one in asked]
         async with (
             in_order(each, width=WIDTH, first=None if request.limit is None else 1) as batches,
             aclosing(_limited(batches, request.limit)) as rows,
@@ -124,6 +121,18 @@ class HttpSource:
 
     async def aclose(self) -> None:
         await self._close()
+
+    def _asked(self, request: ReadRequest) -> tuple[Request, ...]:
+        """The requests of a query, or of a refresh: that has no caller who could be told of a QueryError."""
+        try:
+            asked = self.requests(request.each or (request.predicate,))
+        except QueryError as error:
+            if request.each:
+                raise
+            raise SourceError(
+                f"{self._api.dataset}: refresh_sql can't be asked of the API: {error.message}", transient=False
+            ) from error
+        return asked if asked is not None else (_EVERYTHING,)
 
     async def _rows(
         self, request: Request, asked: ReadRequest, columns: Sequence[str]
