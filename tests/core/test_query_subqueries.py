@@ -1,6 +1,8 @@
 """`request_column IN (SELECT ..)` in SQL text: found wherever it stands, alone with what it needs, and nothing else."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from caraway.errors import QueryError
 from caraway.query.worker.subqueries import MOST_VALUES, find_subquery
@@ -175,3 +177,49 @@ def test_words(sql, texts):
 
 def test_nested_comments_are_not_read():
     assert words("/* /* */ */ select 1") is None
+
+
+PIECES = st.sampled_from(
+    [
+        *("select", "with", "recursive", "as", "in", "not", "materialized", "from", "where", "explain", "request_path"),
+        *(
+            "(",
+            ")",
+            ",",
+            ".",
+            "a",
+            "x.",
+            '"request_path"',
+            "'it''s'",
+            "'",
+            '"',
+            "$1",
+            "$$",
+            "`",
+            "e'\\'",
+            "--",
+            "/*",
+            "*/",
+        ),
+        *("\n", " ", ";", "=", "-", "1.5"),
+    ]
+)
+GAPS = st.sampled_from([" ", "\n", "\t ", " -- it's\n", "/* ' \" */", " ; "])
+
+
+@given(st.lists(PIECES, max_size=40), st.booleans())
+def test_any_text_is_cut_at_words_or_not_at_all(pieces, spaced):
+    sql = (" " if spaced else "").join(pieces)
+    if (found := words(sql)) is not None:
+        places = [0, *(place for word in found for place in (word.start, word.end)), len(sql)]
+        assert places == sorted(places)
+    if subquery := find_subquery(sql, COLUMNS, ()):
+        assert subquery.outer < subquery.start < subquery.end < subquery.outer_end <= len(sql)
+        assert len(subquery.replaced(sql, ["'/a'"])) == len(sql) - (subquery.end - subquery.start) + 4
+
+
+@given(st.lists(GAPS, min_size=13, max_size=13))
+def test_words_are_the_same_however_they_are_set(gaps):
+    parts = ["select", "a.b", ",", "'x  y'", "from", "t", "where", '"Q q"', "=", "$1", "and", "request_path", ">="]
+    sql = "".join(part for pair in zip(parts, gaps, strict=True) for part in pair)
+    assert [word.text for word in words(sql)] == parts

@@ -147,8 +147,8 @@ class Tables:
 
 
 def _suits(opened: Opened, only: Predicate | None) -> bool:
-    """Whether its columns are those that a query needs which may see all rows, or some."""
-    return (opened.stored is None) == (only is None)
+    """Whether it has the columns that tell which rows may be shown, if not all may."""
+    return only is None or opened.stored is not None
 
 
 def _with_stored(schema: pa.Schema, pieces: Sequence[DataFrame]) -> pa.Schema:
