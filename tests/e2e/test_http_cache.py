@@ -145,7 +145,8 @@ def test_an_answer_that_is_none_is_an_error_and_no_row(node: Node, origin: Origi
         assert answer.status_code == 400
         assert str(status) in answer.text
         origin.put(path, json={"n": 2})
-        wait_for(lambda sql=of(table, path): ask(node, sql).text == WHOLE, "the next answer", 10)
+        sql = of(table, path)
+        wait_for(lambda sql=sql: ask(node, sql).text == WHOLE, "the next answer", 10)
 
 
 def test_what_is_not_found_is_a_row(node: Node) -> None:
