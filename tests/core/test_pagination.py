@@ -162,6 +162,7 @@ WRONG = [
     (BODY, {"meta": {"next": 2}}, None, "no next page at /meta/next, but int"),
     (BODY, {"meta": {"next": True}}, None, "but bool"),
     (TOKEN, {"next": {"a": 1}}, None, "but dict"),
+    (TOKEN, {"next": "x" * 16_384}, None, "an address of 16424 characters"),
     (TOKEN, {"next": True}, None, "but bool"),
 ]
 

@@ -15,6 +15,8 @@ from caraway.core.links import next_link
 
 WINDOW = 1024
 """Addresses that are remembered to notice a circle."""
+LONGEST = 16 * 1024
+"""Characters of an address: servers take less."""
 MOST_PAGES = 100
 
 _VARIABLE = re.compile(r"\{(\w*)\}")
@@ -93,6 +95,8 @@ class Pager:
             raise PagingError(f"names a next page elsewhere than at {_place(self._first)}.") from error
 
     def _check(self, following: str) -> None:
+        if len(following) > LONGEST:
+            raise PagingError(f"names a next page by an address of {len(following)} characters.")
         most = self._paging.max_pages
         if most is not None and self.number >= most:
             raise PagingError(f"has more than {most} pages (pagination_max_pages).")

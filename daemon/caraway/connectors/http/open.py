@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import trio
+
 from caraway.config.model import Dataset, RefreshMode, StorageMode
 from caraway.config.params import ConnectorParams
 from caraway.connectors.http.files import file_format, open_file_over_http
 from caraway.connectors.http.options import read_address, read_api
-from caraway.connectors.http.shared import CacheOptions, HttpShared
+from caraway.connectors.http.shared import CLOSING, CacheOptions, HttpShared
 from caraway.connectors.http.source import Api, HttpSource
 from caraway.connectors.http.transport import Transport, TransportOptions, read_transport
 from caraway.ports import Source
@@ -35,7 +37,8 @@ async def open_http_source(
         if not _is_caching(config):
             await transport.probe()
     except BaseException:
-        await transport.aclose()
+        with trio.move_on_after(CLOSING, shield=True):
+            await transport.aclose()
         raise
     put_off = _is_caching(config) and options.health_probe is not None
     return _source(api, transport, shared, cache, put_off=put_off)

@@ -140,5 +140,5 @@ class Lane:
 
     async def _close_if_unused(self) -> None:
         if self._retired and not self._users:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSING):
+            with trio.move_on_after(CLOSING, shield=True):
                 await self.transport.aclose()
