@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from caraway.caching.results.chunks import Chunk, Chunks
-from caraway.model import CacheReading, CacheReport, FlightMessage
+from caraway.model import CacheReading, CacheReport, FlightMessage, ReadingStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,19 @@ class Body:
     read_at: float = 0.0
 
     def readings_at(self, now: float) -> tuple[CacheReading, ...]:
-        """What it was read from, as old as it is now."""
+        """What it was read from, as old as it is now; what was fetched then is not fetched now."""
         passed = now - self.read_at
-        return tuple(replace(reading, age=reading.age + passed) for reading in self.readings)
+        return tuple(
+            replace(reading, age=reading.age + passed, status=_again(reading.status)) for reading in self.readings
+        )
 
     def served(self, chunks: Chunks, report: CacheReport, readings: tuple[CacheReading, ...]) -> Served:
         """It as an answer, with its chunks unpacked."""
         return Served(self.schema, chunks, self.rows, report, readings)
+
+
+def _again(status: ReadingStatus) -> ReadingStatus:
+    return ReadingStatus.HIT if status is ReadingStatus.MISS else status
 
 
 class Replay:
