@@ -156,6 +156,8 @@ WRONG = [
     (Paging(), None, link("https://[::1/"), "elsewhere"),
     (Paging(), None, link("https://api.example.com:99999/"), "elsewhere"),
     (Paging(), None, link("/a b"), "elsewhere"),
+    (Paging(), None, link("//\u0430pi.example.com/"), "elsewhere"),
+    (Paging(), None, link("/\ud800"), "elsewhere"),
     (Paging(), None, link(BASE), "leads from page 1 back"),
     (Paging(), None, link("#top"), "leads from page 1 back"),
     (Paging(max_pages=1), None, link("?p=2"), "more than 1 pages"),
@@ -222,4 +224,5 @@ def test_templates_that_do(template):
 
 def test_addresses_of_one_place_join():
     assert join("http://[::1]:8080/a/b", "../c?d#e") == "http://[::1]:8080/c?d"
+    assert join("http://h/a", "/é?q=%C3%A9&ü#ß") == "http://h/%C3%A9?q=%C3%A9&%C3%BC"
     assert with_query("http://h/a", {"x": "ü"}) == "http://h/a?x=%C3%BC"

@@ -20,6 +20,7 @@ LONGEST = 16 * 1024
 MOST_PAGES = 100
 
 _VARIABLE = re.compile(r"\{(\w*)\}")
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _UNUSUAL = re.compile(r"[\x00-\x20\x7f\\]")
 _PORTS = {"http": 80, "https": 443}
 VARIABLES = frozenset({"offset", "limit", "page"})
@@ -126,7 +127,7 @@ def join(url: str, target: str) -> str:
     """Where `target`, as the answer of `url` writes it, leads; ValueError unless to the same origin."""
     if _UNUSUAL.search(target):
         raise ValueError(target)
-    joined = urlunsplit(urlsplit(urljoin(url, target))._replace(fragment=""))
+    joined = urlunsplit(urlsplit(urljoin(url, quote(target, safe=_PRINTABLE)))._replace(fragment=""))
     if origin(joined) != origin(url):
         raise ValueError(joined)
     return joined
