@@ -44,7 +44,8 @@ def found(sql, skipped=()):
         ("select 'request_path in (select p from ids)' from (select 1)", None),
         ("select * from api where request_path in (select p from ids", None),
         ("select * from api where 'x' || request_path in (select p from ids)", None),
-        ("select * from api where a = request_path in (select p from ids)", None),
+        ("select * from api where 'x'||request_path in (select p from ids)", None),
+        ("select * from api where a=request_path in (select p from ids)", None),
         ("select /* /* */ */ * from api where request_path in (select p from ids)", None),
         ("", None),
         (") in (select select", None),
@@ -137,6 +138,8 @@ def test_values_stand_where_the_subquery_stood():
         ('not api."request_path" in(select 1)or b', "not FALSEor b"),
         ('("api"."request_path"  in (select 1))', "(FALSE)"),
         ("x(request_path in (select 1))", "x(FALSE)"),
+        ("f(a,request_path in (select 1))", "f(a,FALSE)"),
+        ("a<1 and a.b.request_path in (select 1)", "a<1 and FALSE"),
     ],
 )
 def test_no_values_make_a_condition_false(condition, expected):

@@ -133,14 +133,20 @@ class _Text:
         before = group.first - 2
         if before < 1 or not self._is(before, "in") or not self._is(group.first, *_QUERY) or group.end <= group.first:
             return None
-        column, outer = _name(self._words[before - 1]), before - 1
-        while outer and self._words[outer - 1].end == self._words[outer].start and not self._is(outer - 1, "("):
-            outer -= 1
+        column, outer = _name(self._words[before - 1]), self._name_start(before - 1)
         if column not in columns or not self._is(outer - 1, *_BEFORE_A_CONDITION):
             return None
         start, end = self._words[group.first].start, self._words[group.end - 1].end
         alone = self._alone(group, self._sql[start:end])
         return Subquery(column, alone, start, end, self._words[outer].start, self._words[group.end].end)
+
+    def _name_start(self, place: int) -> int:
+        """The first word of the name that ends with the word at a place: quoted parts and dots are words."""
+        while place and self._words[place - 1].end == self._words[place].start:
+            if not (self._words[place - 1].text.endswith(".") or self._words[place].text.startswith(".")):
+                break
+            place -= 1
+        return place
 
     def _alone(self, group: _Group, inner: str) -> str:
         sql = f"SELECT DISTINCT * FROM ({inner}\n) LIMIT {MOST_VALUES + 2}"
