@@ -75,7 +75,7 @@ _UNSENDABLE = _Meaning(
 def place_of(url: str) -> str:
     """The address without its query, which may hold what is nobody's business."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path or '/'}"
 
 
 def oversized(place: str, limit: int) -> ExchangeError:
@@ -98,46 +98,66 @@ def slow(place: str, seconds: float) -> ExchangeError:
 
 def unconnected(place: str, seconds: float) -> ExchangeError:
     said = f"no connection within {seconds:g} s (connect_timeout)"
-    return ExchangeError(_UNREACHABLE, place, said)
+    return ExchangeError(_UNREACHABLE, server_of(place), said)
+
+
+def server_of(place: str) -> str:
+    """Scheme, host and port: what has nothing to do with the path is not told of it."""
+    return place[: place.find("/", place.index("://") + 3)]
 
 
 def explain(place: str, error: BaseException) -> ExchangeError:
     """Of what the HTTP library raised, by what is at the bottom of it."""
     import httpcore2
 
+    connecting = isinstance(error, httpcore2.ConnectError)
     for cause in _causes(error):
-        match cause:
-            case ssl.SSLCertVerificationError():
-                remedy = _TLS_REMEDY.get(cause.verify_code, _UNTRUSTED)
-                meaning = _Meaning(Fault.UNTRUSTED, "UntrustedCertificate", "has a certificate that is refused", remedy)
-                return ExchangeError(meaning, place, cause.verify_message.rstrip("."))
-            case ssl.SSLError():
-                return _tls_failure(place, cause)
-            case socket.gaierror():
-                return ExchangeError(_UNREACHABLE, place, f"its name does not resolve ({cause.strerror})")
-            case UnicodeError():
-                return ExchangeError(_UNREACHABLE, place, "its name is not a host name")
-            case OSError(errno=int(number)) if number in errno.errorcode:
-                meaning = _UNREACHABLE if isinstance(error, httpcore2.ConnectError) else _BROKEN
-                return ExchangeError(meaning, place, os.strerror(number))
+        told = _by_cause(place, cause, connecting=connecting)
+        if told is not None:
+            return told
     match error:
         case httpcore2.LocalProtocolError():
             return unsendable(place, str(error))
         case httpcore2.RemoteProtocolError() if "without" not in str(error):
             return ExchangeError(_SENSELESS, place, str(error)[:200])
         case httpcore2.ConnectError():
-            return ExchangeError(_UNREACHABLE, place, str(error)[:200])
+            return ExchangeError(_UNREACHABLE, server_of(place), str(error)[:200])
     return ExchangeError(_BROKEN, place)
 
 
-def _tls_failure(place: str, error: ssl.SSLError) -> ExchangeError:
+def _by_cause(place: str, cause: BaseException, *, connecting: bool) -> ExchangeError | None:
+    server = server_of(place)
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return _untrusted(server, cause)
+        case ssl.SSLError():
+            return _tls_failure(server, cause)
+        case socket.gaierror():
+            return ExchangeError(_UNREACHABLE, server, f"its name does not resolve ({cause.strerror})")
+        case UnicodeError():
+            return ExchangeError(_UNREACHABLE, server, "its name is not a host name")
+        case OSError(errno=int(number)) if number in errno.errorcode:
+            said = os.strerror(number)
+            return ExchangeError(_UNREACHABLE, server, said) if connecting else ExchangeError(_BROKEN, place, said)
+    return None
+
+
+def _untrusted(server: str, error: ssl.SSLCertVerificationError) -> ExchangeError:
+    remedy = _TLS_REMEDY.get(error.verify_code, _UNTRUSTED)
+    meaning = _Meaning(Fault.UNTRUSTED, "UntrustedCertificate", "has a certificate that is refused", remedy)
+    return ExchangeError(meaning, server, error.verify_message.rstrip("."))
+
+
+def _tls_failure(server: str, error: ssl.SSLError) -> ExchangeError:
     reason = error.reason or ""
     if any(alert in reason for alert in _REFUSED_US):
         remedy = "Set http_tls_client_certificate_file and http_tls_client_key_file to a certificate that it accepts."
         what = "did not accept our client certificate, or wants one"
-        return ExchangeError(_Meaning(Fault.UNTRUSTED, "ClientCertificateRefused", what, remedy), place, reason.lower())
+        return ExchangeError(
+            _Meaning(Fault.UNTRUSTED, "ClientCertificateRefused", what, remedy), server, reason.lower()
+        )
     meaning = _Meaning(Fault.BROKEN, "TlsFailure", "failed in the TLS handshake", _SENSELESS.remedy)
-    return ExchangeError(meaning, place, (reason or str(error)).lower().replace("_", " "))
+    return ExchangeError(meaning, server, (reason or str(error)).lower().replace("_", " "))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -28,7 +28,8 @@ T = TypeVar("T", Answer, HttpResponse)
 Attempt: TypeAlias = Callable[[AsyncExitStack, HttpRequest], Awaitable[T]]
 
 MAX_BODY = 64 * 1024**2
-_PROBE = "/__caraway_health_check_"
+_PROBE = f"/__caraway_health_check_{secrets.token_hex(8)}"
+"""Nobody's path, and the same for as long as we run: a failure that lasts is told in the same words."""
 
 
 def _now() -> datetime:
@@ -87,8 +88,7 @@ class Transport:
         With `health_probe` a 2xx is expected there; else any answer at a path that is not there will do.
         """
         path = self._options.health_probe
-        asked = path if path is not None else f"{_PROBE}{secrets.token_hex(8)}"
-        async with self._exchange(HttpRequest("GET", self._options.origin + asked)) as answer:
+        async with self._exchange(HttpRequest("GET", self._options.origin + (path or _PROBE))) as answer:
             if path is not None and not 200 <= answer.status < 300:
                 raise SourceError(
                     f"The health probe {failures.place_of(self._options.origin + path)} answered {answer.status}.",
