@@ -367,3 +367,16 @@ datasets:
     )
     assert found.datasets[0].acceleration is not None
     assert found.datasets[0].acceleration.primary_key == primary_key
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://anna:hush@api.test/x?at=@", "https://anna:***@api.test/x?at=@"),
+        ("https://anna:hu@sh@api.test", "https://anna:***@api.test"),
+        ("https://anna@api.test/a:b@c", "https://anna@api.test/a:b@c"),
+        ("spice.ai:http://core.test:50051", "spice.ai:http://core.test:50051"),
+    ],
+)
+def test_a_password_in_from_is_not_shown(text: str, shown: str) -> None:
+    assert FromUri("https", "", text).shown == shown

@@ -5,6 +5,7 @@ Durations are float seconds, sizes bytes, names lower-cased where the file did n
 secret itself as well, no repr shows them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,7 @@ from caraway.model import Index, OnConflict, TimeColumn
 
 Params: TypeAlias = Mapping[str, str]
 EMPTY: Params = MappingProxyType({})
+_PASSWORD = re.compile(r"(://[^/?#@:]*:)[^/?#]*@")
 
 
 LOCALPOD = "localpod"
@@ -145,8 +147,13 @@ class FromUri:
     """`from:` split: `spice.ai:http://h:1` is connector `spice.ai`, path `http://h:1`; `text` is what was written."""
 
     connector: str
-    path: str
-    text: str
+    path: str = field(repr=False)
+    text: str = field(repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The text, for those who must not see a password that stands in it."""
+        return _PASSWORD.sub(r"\1***@", self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,4 +154,4 @@ def _headline(config: Dataset) -> str:
 
 
 def _source(config: Dataset) -> str:
-    return "its query" if config.from_.connector == "view" else config.from_.text
+    return "its query" if config.from_.connector == "view" else config.from_.shown

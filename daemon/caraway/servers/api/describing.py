@@ -17,7 +17,7 @@ def listed(handle: DatasetHandle, at: datetime, *, with_status: bool) -> dict[st
     """A line of `GET /v1/datasets`; `lag`, `behind` and `remedy` are ours."""
     config = handle.config
     row: dict[str, object] = {
-        "from": config.from_.text,
+        "from": config.from_.shown,
         "name": config.name,
         "replication_enabled": config.replication_enabled,
         "acceleration_enabled": is_accelerated(handle),
@@ -38,7 +38,7 @@ def detail(handle: DatasetHandle, at: datetime) -> dict[str, object]:
     acceleration = config.acceleration if is_accelerated(handle) else None
     return {
         "name": config.name,
-        "source": config.from_.text,
+        "source": config.from_.shown,
         "engine": acceleration.engine.value if acceleration else None,
         "refresh_mode": acceleration.refresh_mode.value if acceleration else None,
         "status": status.state.value,
