@@ -81,7 +81,7 @@ class ResultsCache:
         if entry is None or not isinstance(verdict, Hit | Stale):
             return None
         status = CacheStatus.HIT if isinstance(verdict, Hit) else CacheStatus.STALE
-        if served := entry.served(status, trio.current_time()):
+        if served := self._shelf.at_once(entry, status):
             self._take(entry, verdict, query)
             self._counts.answered(status)
         return served

@@ -1,15 +1,15 @@
 """One kept answer, with all that is needed to judge it, to serve it at once, and to compute it again."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from caraway.caching.results.body import Body, Served
-from caraway.caching.results.chunks import Packed
+from caraway.caching.results.chunks import Chunks, Packed
 from caraway.caching.results.sizes import block, held
 from caraway.core.results_cache import Noted, Standing
 from caraway.model import CacheReport, CacheStatus, Query
 
-_FIXED = block(144) + block(72) + block(48) + 2 * block(24)
-"""The entry, what it serves as a hit, its standing, and the floats that these hold."""
+_FIXED = block(128) + block(104) + block(72) + block(48) + 2 * block(24)
+"""The entry, its query, what it serves as a hit, its standing, and the floats in them (sys.getsizeof, CPython 3.11)."""
 
 
 @dataclass(slots=True)
@@ -30,15 +30,19 @@ class Entry:
     _hit: Served | None = None
 
     def __post_init__(self) -> None:
-        self.size = _FIXED + sum(map(held, (self.key, self.query, self.body, self.packed, self.noted)))
+        query = self.query  # of which the rest exists once
+        texts = (self.key, query.sql, query.parameters, query.cache_key, query.principal)
+        self.size = _FIXED + sum(map(held, (*texts, self.body, self.packed, self.noted)))
         if self.packed is None:
             self._hit = self.body.served(self.body.chunks, self.hit, ())
 
-    def report(self, status: CacheStatus) -> CacheReport:
-        return self.stale if status is CacheStatus.STALE else self.hit
-
-    def served(self, status: CacheStatus, now: float) -> Served | None:
-        """What to answer, of which the usual case is made once; None while it is packed."""
-        if self._hit is None or (status is CacheStatus.HIT and not self.body.readings):
+    def served(self, status: CacheStatus, now: float) -> Served:
+        """What to answer where it is not packed; the usual case is made once."""
+        if self._hit is not None and status is CacheStatus.HIT and not self.body.readings:
             return self._hit
-        return replace(self._hit, report=self.report(status), readings=self.body.readings_at(now))
+        return self.unpacked(self.body.chunks, status, now)
+
+    def unpacked(self, chunks: Chunks, status: CacheStatus, now: float) -> Served:
+        """What to answer with these chunks."""
+        report = self.stale if status is CacheStatus.STALE else self.hit
+        return self.body.served(chunks, report, self.body.readings_at(now))

@@ -1,14 +1,12 @@
 """What is kept, judged by its age and by its tables; what may be kept; what is packed."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import trio
 
 from caraway import blocking
 from caraway.caching.results.body import Body, Served
-from caraway.caching.results.chunks import Packed, pack, unpack, weight
+from caraway.caching.results.chunks import Chunks, Packed, pack, unpack, weight
 from caraway.caching.results.entry import Entry
 from caraway.caching.results.reports import Reports
 from caraway.caching.results.run import Run
@@ -28,9 +26,6 @@ from caraway.core.results_cache import (
 )
 from caraway.model import ANYTHING, CacheStatus, Directives, Query
 from caraway.ports import Tables
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 INTERNAL = "internal"
 """The door that revalidations come through."""
@@ -70,12 +65,20 @@ class Shelf:
         if reason.final:
             self._store.drop(entry.key, "expired" if reason is Reason.EXPIRED else "invalidated")
 
+    def at_once(self, entry: Entry, status: CacheStatus) -> Served | None:
+        """The entry as an answer; None where it takes a thread to unpack it."""
+        now = trio.current_time()
+        if entry.packed is None:
+            return entry.served(status, now)
+        return entry.unpacked(unpack(entry.packed), status, now) if entry.packed.unpacked_size <= INLINE else None
+
     async def served(self, entry: Entry, status: CacheStatus) -> Served:
         """The entry as an answer."""
-        body, chunks = entry.body, entry.body.chunks
-        if entry.packed is not None:
-            chunks = await self._off_loop(entry.packed.unpacked_size, unpack, entry.packed)
-        return body.served(chunks, entry.report(status), body.readings_at(trio.current_time()))
+        if (ready := self.at_once(entry, status)) is not None:
+            return ready
+        assert entry.packed is not None
+        chunks = await blocking.call(unpack, entry.packed, limiter=self._threads)
+        return entry.unpacked(chunks, status, trio.current_time())
 
     def shared(self, body: Body, query: Query) -> Served:
         """What another's execution brought, as an answer to a query that missed as well."""
@@ -84,7 +87,7 @@ class Shelf:
 
     async def keep(self, run: Run, body: Body) -> Outcome:
         """Keep a complete answer under its key, if it may be."""
-        packed = await self._off_loop(weight(body.chunks), pack, body.chunks) if self._packs else None
+        packed = await self._packed(body.chunks) if self._packs else None
         now = trio.current_time()
         noted = notes(run.tables or (), run.noted, body.readings)
         changed = now if noted is None else first_change(noted, self._tables.generation, now)
@@ -120,5 +123,5 @@ class Shelf:
         if changed is not None and (entry.standing.changed_at is None or changed < entry.standing.changed_at):
             entry.standing = replace(entry.standing, changed_at=changed)
 
-    async def _off_loop(self, size: int, fn: Callable[[T], U], what: T) -> U:
-        return fn(what) if size <= INLINE else await blocking.call(fn, what, limiter=self._threads)
+    async def _packed(self, chunks: Chunks) -> Packed | None:
+        return pack(chunks) if weight(chunks) <= INLINE else await blocking.call(pack, chunks, limiter=self._threads)

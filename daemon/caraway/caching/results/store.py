@@ -52,7 +52,7 @@ class Store:
         """Keep an entry in place of what is there; False where the policy prefers what it has."""
         self._forget(entry.key)
         self._entries[entry.key] = entry
-        size = _charged(entry)
+        size = charged(entry)
         self.size += size
         self._policy.set(entry.key, size)
         self._settle()
@@ -83,7 +83,7 @@ class Store:
     def _forget(self, key: bytes) -> bool:
         if (entry := self._entries.pop(key, None)) is None:
             return False
-        self.size -= _charged(entry)
+        self.size -= charged(entry)
         return True
 
     def _evicted(self, key: bytes, _size: int, cause: str) -> None:
@@ -100,5 +100,6 @@ def _policy(name: str) -> Literal["lru", "tiny_lfu"]:
     return "tiny_lfu" if name == "tiny_lfu" else "lru"
 
 
-def _charged(entry: Entry) -> int:
+def charged(entry: Entry) -> int:
+    """What an entry counts for."""
     return entry.size + SLOT + POLICY_SHARE
