@@ -69,6 +69,7 @@ def measured(peer: Peer, seconds: float, connections: int = CONNECTIONS) -> Figu
     before = cpu_seconds(peer.pid)
     load = by_wrk if shutil.which("wrk") else by_sockets
     answers, took = load(peer, seconds, connections)
+    assert answers, f"{peer.name} answered nothing"
     return Figure(answers / took, (cpu_seconds(peer.pid) - before) / answers * 1e6)
 
 
@@ -325,9 +326,11 @@ def origin() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from caraway.flight.client import FlightPool
 from caraway.flight.codec import BatchDecoder
 from caraway.flight.connection import Target
 from caraway.island import Harbour, open_island
-from caraway.model import FlightMessage, Principal
+from caraway.model import CacheReport, FlightMessage, Principal
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from support.flight import messages_of
@@ -60,6 +60,9 @@ class MemoryEngine:
     async def execute(self, query):
         yield _Ready(self.messages)
 
+    def peek(self, query):
+        return None
+
     async def plan(self, query):
         return self.messages[0]
 
@@ -67,6 +70,7 @@ class MemoryEngine:
 class _Ready:
     def __init__(self, messages: list[FlightMessage]) -> None:
         self.schema = messages[0]
+        self.report, self.readings = CacheReport(), ()
         self._rest = iter(messages[1:])
 
     def __aiter__(self):

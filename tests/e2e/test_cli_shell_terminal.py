@@ -13,6 +13,7 @@ POD = """
 version: v2
 kind: Spicepod
 name: shell
+runtime: {caching: {sql_results: {item_ttl: 1m}}}
 datasets:
   - {from: "synthetic:orders", name: orders, params: {rows: "20000"}, acceleration: {enabled: true}}
 """
@@ -49,6 +50,12 @@ def test_a_statement_over_two_lines_and_its_time(shell):
     assert "Time: 0." in text
     shell.type(CTRL_D)
     assert shell.ended() == 0
+
+
+def test_what_the_cache_did_stands_beside_the_time(shell):
+    for words in ("(cache miss)", "(cache hit)"):
+        shell.type("select 4242 as n;" + ENTER)
+        assert words in shell.answer(" 1 row.", "sql>")
 
 
 def test_tab_completes_tables_and_columns(shell):

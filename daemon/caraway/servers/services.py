@@ -15,7 +15,7 @@ from caraway.model import (
     ResultsCacheStatistics,
     Written,
 )
-from caraway.ports import Emit, Log, QueryEngine
+from caraway.ports import CachingEngine, Emit, Log
 from caraway.servers.auth import Authenticator
 
 
@@ -76,7 +76,7 @@ class Services:
     """Everything behind the HTTP and Flight doors; `readiness` and `shutting_down` are asked anew each time."""
 
     pod: Spicepod
-    engine: QueryEngine
+    engine: CachingEngine
     datasets: Mapping[str, DatasetHandle]
     """By name, lower-cased where the pod did not quote it."""
     endpoints: Latest[Endpoints]

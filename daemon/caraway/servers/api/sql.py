@@ -3,7 +3,7 @@
 An answer that the results cache has is given at once, where it can be, by the task that reads the request.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias, cast
 
@@ -12,7 +12,7 @@ import orjson
 from caraway.core.accept import CONTENT_TYPES, negotiate
 from caraway.errors import QueryError, QueryFailure
 from caraway.model import CacheReading, CacheReport, Parameters, Principal, Query, ResultFormat
-from caraway.ports import Answered, QueryEngine, QueryResult
+from caraway.ports import Answered, CachingEngine, QueryResult
 from caraway.servers.api import cors
 from caraway.servers.api.bodies import Bodies
 from caraway.servers.api.reply import JSON, PRINCIPAL, Reply, ReplyError, text
@@ -56,9 +56,8 @@ FLUSH_BYTES = 16 * 1024
 class SqlRoute:
     """Runs the statement of a request's body and streams the answer."""
 
-    def __init__(self, engine: QueryEngine, bodies: Bodies) -> None:
+    def __init__(self, engine: CachingEngine, bodies: Bodies) -> None:
         self._engine = engine
-        self._peek: Callable[[Query], Answered | None] = getattr(engine, "peek", lambda _: None)
         self._bodies = bodies
 
     def at_once(self, headers: Headers, body: bytes, principal: Principal, more: Lines) -> Ready | None:
@@ -68,7 +67,7 @@ class SqlRoute:
         except ReplyError:
             return None
         # A refusal of the cache is counted, so it must be asked for once: over there, where it can be told.
-        answered = None if query.directives.only_if_cached else self._peek(query)
+        answered = None if query.directives.only_if_cached else self._engine.peek(query)
         if answered is None:
             return None
         whole = _body(answered)
@@ -83,7 +82,7 @@ class SqlRoute:
         async with self._bodies.read(receive) as body:
             query = _query(values_of(scope["headers"]), body, scope[PRINCIPAL])
             try:
-                answered = self._peek(query)
+                answered = self._engine.peek(query)
                 if answered is None:
                     await self._execute(query, send)
                 else:

@@ -26,7 +26,7 @@ from caraway.flight.flight_pb2 import (
 )
 from caraway.island import Harbour, Island, IslandBusyError, Outlet
 from caraway.model import Secret
-from caraway.ports import Emit, QueryEngine
+from caraway.ports import CachingEngine, Emit
 from caraway.servers.flight.exchange import Subscriptions
 from caraway.servers.flight.gate import Authenticator, Gate, Metadata
 from caraway.servers.flight.ingest import LIMIT, Ingest
@@ -65,7 +65,7 @@ class FlightServer:
 
     def __init__(
         self,
-        engine: QueryEngine,
+        engine: CachingEngine,
         authenticator: Authenticator,
         island: Island,
         *,

@@ -1,6 +1,6 @@
 """Queries over Flight, in trio, without gRPC: what is asked for, and the engine's answer."""
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 from uuid import uuid4
@@ -9,7 +9,7 @@ from caraway.flight.codec import encapsulate
 from caraway.flight.flight_pb2 import FlightDescriptor, FlightInfo, SchemaResult
 from caraway.island import Outlet
 from caraway.model import CacheReading, CacheReport, FlightMessage, Principal, Query, ResultFormat
-from caraway.ports import Answered, QueryEngine
+from caraway.ports import CachingEngine
 from caraway.servers.cache_headers import Lines, client_key, directives, reading_lines, report_lines
 from caraway.servers.flight.commands import (
     is_trace_id,
@@ -37,10 +37,9 @@ Part: TypeAlias = Opening | FlightMessage
 class FlightService:
     """The calls that ask the engine. Failures are QueryError and RefusalError."""
 
-    def __init__(self, engine: QueryEngine, gate: Gate, compression: str = "none") -> None:
+    def __init__(self, engine: CachingEngine, gate: Gate, compression: str = "none") -> None:
         """`compression` is that of record batches (`Query.compression`)."""
         self._engine = engine
-        self._peek: Callable[[Query], Answered | None] = getattr(engine, "peek", lambda _: None)
         self._gate = gate
         self._compression = compression
 
@@ -76,7 +75,7 @@ class FlightService:
     async def do_get(self, outlet: Outlet[Part], ticket: bytes, metadata: Metadata) -> None:
         """What the caches had to do with it, the schema, then dictionaries and batches as the worker wrote them."""
         query = self._asked(ticket, metadata)
-        answered = self._peek(query)
+        answered = self._engine.peek(query)
         if answered is not None:
             await _open(outlet, answered.report, answered.readings)
             for message in (answered.schema, *cast("Iterable[FlightMessage]", answered.chunks)):
