@@ -334,13 +334,14 @@ async def test_no_cache_of_what_is_not_kept_has_no_status():
 @pytest.mark.parametrize("kind", ["plan", "sql"])
 @pytest.mark.parametrize("script", [Script(), Script(cacheable=False), Script(volatile=True), Script(told=False)])
 async def test_only_if_cached_runs_nothing(kind, script):
-    engine = FakePlanner(a=script)
-    cache = cached(engine, cache_key_type=kind)
+    engine, events = FakePlanner(a=script), []
+    cache = cached(engine, cache_key_type=kind, events=events)
     for _ in range(2):
         with pytest.raises(QueryError, match="only-if-cached") as error:
             await get(cache, ask("a", directives=Directives(only_if_cached=True)))
         assert error.value.failure is QueryFailure.NOT_CACHED
     assert engine.executions == [] or not script.told
+    assert [event.failure for event in events] == ["not_cached"] * 2
 
 
 @pytest.mark.parametrize("kind", ["plan", "sql"])

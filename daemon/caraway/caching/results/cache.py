@@ -77,7 +77,7 @@ class ResultsCache:
         entry, verdict = self._shelf.look_up(key, query.directives)
         if isinstance(verdict, NotCached):
             self._counts.rejected(verdict.reason)
-            raise not_cached()
+            raise self._refused(self._asked(query))
         if entry is None or not isinstance(verdict, Hit | Stale):
             return None
         status = CacheStatus.HIT if isinstance(verdict, Hit) else CacheStatus.STALE
@@ -173,7 +173,7 @@ class ResultsCache:
                 return Replay(await self._shelf.served(entry, status))
             case NotCached(reason):
                 self._counts.rejected(reason)
-                raise not_cached()
+                raise self._refused(asked)
             case Bypass():
                 return await self._executions.run(self._executions.note(asked), CacheStatus.BYPASS, stack)
             case Miss(reason):
@@ -185,7 +185,12 @@ class ResultsCache:
     async def _only_plan(self, asked: Asked, stack: AsyncExitStack) -> None:
         """Learn the query's key; an engine that tells of no plan would run it."""
         if await self._executions.run(self._executions.note(asked), CacheStatus.MISS, stack) is not None:
-            raise not_cached()
+            raise self._refused(asked)
+
+    def _refused(self, asked: Asked) -> QueryError:
+        error = not_cached()
+        self._emit(asked.finished(failure=error.failure.value, error=error.message))
+        return error
 
     def _take(self, entry: Entry, verdict: Hit | Stale, query: Query) -> None:
         self._shelf.used(entry.key)
