@@ -171,7 +171,7 @@ class OriginControl:
             if not wait:
                 return
             if wait < inf and now + wait > deadline:
-                raise self._refused(f"it is not to be asked before {wait:.0f} s from now", wait)
+                raise self._refused(f"it is not to be asked before {wait:.1f} s from now", wait)
             if not held and admission_ratio(self._traffic, now, self.limits) < 1:
                 self._add(rate_control_adaptive_throttled_total=1)
             held = True
