@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from caraway.config.model import QueryLimits
 from caraway.latest import Latest
-from caraway.model import Catalog, ParquetFiles, Query, ResultFormat, ScanRequest, Snapshot, TableInfo
+from caraway.model import Catalog, ParquetFiles, Pinned, Query, ResultFormat, ScanRequest, Snapshot, TableInfo
 from caraway.query.actor import QueryActor
 from support.daemons import Node, running
 
@@ -47,8 +47,11 @@ class Parts:
         self._snapshot = Snapshot("e", 1, ROWS, ROWS, 0, None, ParquetFiles(paths))
 
     @asynccontextmanager
-    async def resolve(self, scans: Sequence[ScanRequest]) -> AsyncIterator[list[Snapshot]]:
-        yield [self._snapshot for _ in scans]
+    async def resolve(self, scans: Sequence[ScanRequest]) -> AsyncIterator[list[Pinned]]:
+        yield [Pinned(self._snapshot) for _ in scans]
+
+    def generation(self, table: str) -> None:
+        return None
 
 
 def write(folder: Path) -> tuple[tuple[Path, ...], pa.Schema]:
@@ -140,6 +143,7 @@ async def actor_figures() -> None:
 POD = """version: v2
 kind: Spicepod
 name: bench
+runtime: {caching: {sql_results: {enabled: false}}}
 datasets:
   - from: synthetic:orders
     name: orders
