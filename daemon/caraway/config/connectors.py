@@ -49,13 +49,17 @@ _HTTP = """
     auth_client_auth auth_header_name
     http_tls_ca_certificate_file http_tls_client_certificate_file http_tls_client_key_file http_tls_client_certificate
     http_tls_client_key
-    max_concurrent_requests requests_per_second_limit requests_per_minute_limit rate_control_jitter_min
-    rate_control_jitter_max rate_control_failure_threshold rate_control_window rate_control_acquire_timeout
     response_cache_max_size_bytes response_cache_fallback_ttl
     file_extension file_compression_type csv_has_header csv_quote csv_escape csv_delimiter
     tsv_has_header tsv_quote tsv_escape tsv_delimiter
 """
-_WEB = ConnectorKind(frozenset(_HTTP.split()), prefix="http_", requests=True)
+_RATE_CONTROL = """
+    max_concurrent_requests requests_per_second_limit requests_per_minute_limit rate_control_jitter_min
+    rate_control_jitter_max rate_control_failure_threshold rate_control_window rate_control_acquire_timeout
+"""
+RUNTIME_PARAMS = frozenset(f"http_{name}" for name in _RATE_CONTROL.split())
+"""What `runtime.params` can set for all origins at once."""
+_WEB = ConnectorKind(frozenset((_HTTP + _RATE_CONTROL).split()), prefix="http_", requests=True)
 _WEBSOCKETS = ConnectorKind(frozenset(_WEBSOCKET.split()), prefix="ws_", streams=True, refresh_mode=RefreshMode.APPEND)
 AVAILABLE = {
     "spice.ai": ConnectorKind(frozenset(_SPICE.split()), prefix="spiceai_", sql=True, streams=True),

@@ -1,9 +1,11 @@
 """The `runtime:` section (reference/spicepod.md 3)."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from caraway.config.cache import read_caching
+from caraway.config.connectors import RUNTIME_PARAMS
 from caraway.config.metrics import read_metrics
 from caraway.config.model import (
     ApiKeyAuth,
@@ -18,10 +20,11 @@ from caraway.config.model import (
     Tls,
     Tracing,
 )
+from caraway.config.nodes import did_you_mean
 from caraway.config.section import Section
 
 _OUT_OF_SCOPE = ("source_rate_control", "functions", "scheduler")
-_LATER = ("params", "telemetry", "task_history", "cpu", "tracing", "mcp")
+_LATER = ("telemetry", "task_history", "cpu", "tracing", "mcp")
 _LEAST_RETENTION = 60.0
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,127}")
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+|\*?):(\d{1,5})", re.ASCII)
@@ -39,7 +42,7 @@ def read_runtime(section: Section) -> Runtime:
         auth=_auth(section.section("auth")),
         dataset_load_parallelism=section.integer("dataset_load_parallelism", least=1),
         sql_results=read_caching(section),
-        params=section.scalars("params"),
+        params=_params(section),
         shutdown_timeout=section.seconds("shutdown_timeout", 30.0, positive=True),
         tls=_tls(section.section("tls")),
         cors=_cors(section.section("cors")),
@@ -56,6 +59,14 @@ def read_runtime(section: Section) -> Runtime:
     )
     section.close()
     return runtime
+
+
+def _params(runtime: Section) -> Mapping[str, str]:
+    params = runtime.section("params")
+    for name in params.names():
+        if name not in RUNTIME_PARAMS:
+            params.warn(name, f"this has no effect here{did_you_mean(name, RUNTIME_PARAMS)}")
+    return runtime.scalars("params")
 
 
 def _http(section: Section) -> str | None:

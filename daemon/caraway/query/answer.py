@@ -8,16 +8,14 @@ from dataclasses import replace
 import trio
 
 from caraway.core.casualties import GRACE, Death
+from caraway.core.results_cache import scope_of
 from caraway.errors import QueryError, QueryFailure
 from caraway.model import (
-    ANONYMOUS,
     SYSTEM,
     CacheReading,
     CacheReport,
-    CacheScope,
     FlightMessage,
     PlanFacts,
-    Principal,
     Query,
     ResultFormat,
     ScanRequest,
@@ -229,13 +227,6 @@ class Answer:
         if isinstance(part, Schema):
             raise ProtocolError("a second schema")
         return part
-
-
-def scope_of(principal: Principal) -> CacheScope:
-    """Who else may be given this principal's answers."""
-    if principal == SYSTEM:
-        return CacheScope.SYSTEM
-    return CacheScope.SHARED if principal.id == ANONYMOUS.id else CacheScope.USER
 
 
 def timed_out() -> QueryError:
