@@ -25,7 +25,9 @@ MAINTAIN_EVERY = 60.0
 """Seconds between calls of a store's maintenance while nothing is committed: bounds of age come due by themselves."""
 MAINTAIN_COMMITS = 256
 MAINTAIN_ROWS = 512 * 1024
-"""Commits, and rows in them, after which maintenance does not wait for that: a reader pays for what they leave."""
+MAINTAIN_BYTES = 32 * 1024**2
+"""Commits, and rows and bytes in them, after which maintenance does not wait for that: a reader pays for what they
+leave, and the disk for what they replaced."""
 
 
 class Upkeep:
@@ -40,7 +42,7 @@ class Upkeep:
         self.remove: Remove = self._remove_rows
         """How retention removes; for who has more to do with it than to commit."""
         self._evict_at = self._maintain_at = float("inf")
-        self._commits = self._rows = 0
+        self._commits = self._rows = self._bytes = 0
         evicts = config.time_column is not None and settings.evicts_every < float("inf")
         self._column = config.time_column.name if evicts and config.time_column is not None else None
         self._blind = False
@@ -56,11 +58,12 @@ class Upkeep:
             self._maintain_at = now + MAINTAIN_EVERY
             self._evict_at = now if self._settings.evicts_every < float("inf") else float("inf")
 
-    def committed(self, rows: int = 0) -> None:
-        """A commit of so many rows was made."""
+    def committed(self, rows: int = 0, size: int = 0) -> None:
+        """A commit of so many rows was made; `size` is their bytes, where they replace others."""
         self._commits += 1
         self._rows += rows
-        if self._commits >= MAINTAIN_COMMITS or self._rows >= MAINTAIN_ROWS:
+        self._bytes += size
+        if self._commits >= MAINTAIN_COMMITS or self._rows >= MAINTAIN_ROWS or self._bytes >= MAINTAIN_BYTES:
             self._maintain_at = trio.current_time()
 
     def note(self, batch: pa.RecordBatch) -> None:
@@ -78,7 +81,7 @@ class Upkeep:
             await self._evict()
             self._evict_at = trio.current_time() + self._settings.evicts_every
         if self._maintain_at <= trio.current_time():
-            self._commits = self._rows = 0
+            self._commits = self._rows = self._bytes = 0
             await self._maintain()
             self._maintain_at = trio.current_time() + MAINTAIN_EVERY
 

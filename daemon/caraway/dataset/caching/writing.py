@@ -125,7 +125,7 @@ class Writer:
         for entry in empty:
             shelf.emptied(entry.key, entry.fetched)
         if changes:
-            self._succeeded(sum(batch.num_rows for batch in rows))
+            self._succeeded(sum(batch.num_rows for batch in rows), sum(entry.size for entry in room.stored))
         for write in group:
             self._end(write, stored=write.entry.key in stored or not write.entry.rows)
 
@@ -147,10 +147,10 @@ class Writer:
         for write in group:
             self._end(write, stored=False)
 
-    def _succeeded(self, rows: int) -> None:
+    def _succeeded(self, rows: int = 0, size: int = 0) -> None:
         self._told = False
         self._bench.report.succeeded(Phase.WRITE)
-        self._bench.upkeep.committed(rows)
+        self._bench.upkeep.committed(rows, size)
 
     # --- what goes by itself -----------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Writer:
             self._shelf.index.stay(keys)
             self._bench.report.failed(Phase.WRITE, error)
             return False
-        self._succeeded(0)
+        self._succeeded()
         return True
 
     async def _retire(self, predicate: Predicate) -> int:
