@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from caraway.core.compaction import Policy, Size, parts_to_rewrite, runs_to_merge, tail_is_due
+from caraway.core.compaction import Policy, Size, is_worn, parts_to_rewrite, runs_to_merge, tail_is_due
 
 POLICY = Policy(
     tail_rows=100,
@@ -97,3 +97,19 @@ def test_runs_stay_few(seed):
             runs[-count:] = [sum(runs[-count:])]
         assert max(runs) <= 1000
     assert len(runs) <= 3 * sum(runs) / 1000 + math.log2(1000)
+
+
+@pytest.mark.parametrize(
+    ("log", "worn"),
+    [
+        (Size(0, 0), False),
+        (Size(1000, 100_000), False),
+        (Size(1000, 100_000, 500), False),
+        (Size(1000, 100_000, 501), True),
+        (Size(1000, 1990, 501), False),  # less than a tail may have
+        (Size(1000, 2000, 1000), True),
+        (Size(10, 1000, 10), False),
+    ],
+)
+def test_when_a_log_is_worn(log, worn):
+    assert is_worn(log, POLICY) is worn

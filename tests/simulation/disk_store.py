@@ -271,7 +271,8 @@ class _Draft(Draft):
 
     def _live(self, stored: pa.Schema, predicate: Predicate | None = None) -> Iterator[pa.RecordBatch]:
         hidden = self.hidden.sorted()
-        return (without_hidden(aligned(batch, stored), hidden) for batch in (*self._before, *self.rows))
+        matching = (filter_batch(aligned(batch, stored), predicate) for batch in (*self._before, *self.rows))
+        return (without_hidden(batch, hidden) for batch in matching)
 
 
 @dataclass

@@ -53,6 +53,16 @@ def is_full(tail: Size, policy: Policy) -> bool:
     return tail.rows >= policy.tail_rows or tail.bytes >= policy.tail_bytes
 
 
+def is_worn(log: Size, policy: Policy) -> bool:
+    """Whether so much of a log is hidden that tidying it can't wait until the next maintenance, a minute or more.
+
+    More than is live, and more than a tail may have: rows that are replaced all the time then take three times the room
+    of the live ones at most, and that of two tails.
+    """
+    dead = log.bytes * log.hidden // max(log.rows, 1)
+    return log.hidden > log.live and dead > policy.tail_bytes
+
+
 def parts_to_rewrite(parts: Sequence[Size], policy: Policy) -> slice | None:
     """The next adjacent parts to replace by one, in log order; None when all is tidy.
 

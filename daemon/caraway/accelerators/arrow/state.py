@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 
 from caraway.accelerators.arrow.files import LogFile, live, read_file
 from caraway.accelerators.constraints import Keys
+from caraway.accelerators.places import asked
 from caraway.accelerators.runs import Hidden
 from caraway.accelerators.tally import Tally
 from caraway.core.compaction import Size
-from caraway.core.predicate import Predicate
+from caraway.core.predicate import Predicate, columns_of
 from caraway.kernels import conform, filter_batch, max_nanos
 from caraway.kernels.rowkeys import row_keys
 from caraway.model import OFFSET_COLUMN, ArrowFiles, TableSpec
@@ -73,7 +74,7 @@ class State:
         values = row_keys(wanted)
         matching = [
             batch.column(OFFSET_COLUMN).filter(pc.is_in(row_keys(batch.select(columns)), values))
-            for batch in self.batches()
+            for batch in self.batches(columns=columns)
         ]
         return self._deleted(_joined(matching))
 
@@ -81,14 +82,32 @@ class State:
         tally = self.tally.deleted(len(offsets))
         return replace(self.hide(offsets), tally=tally) if len(offsets) else self
 
-    def delete_where(self, predicate: Predicate) -> "State":
-        return self.hide(_joined([filter_batch(batch, predicate).column(OFFSET_COLUMN) for batch in self.batches()]))
+    def delete_where(self, predicate: Predicate, spec: TableSpec) -> "State":
+        wanted = asked(predicate, spec)
+        if wanted is not None:
+            keys = self.keys
+            if not keys.has_lookup(wanted.column):
+                keys = keys.looking_up(wanted.column, self.batches(columns=(wanted.column,)))
+            return replace(self, keys=keys).hide(keys.look_up(wanted))
+        batches = self.batches(columns=sorted(columns_of(predicate)))
+        return self.hide(_joined([filter_batch(batch, predicate).column(OFFSET_COLUMN) for batch in batches]))
 
-    def batches(self, files: Sequence[LogFile] | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows that are there, with their offsets; of these files, or of all."""
+    def batches(
+        self, files: Sequence[LogFile] | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows that are there, with their offsets; of these files and columns, or of all."""
         hidden = self.hidden.sorted()
         for file in self.files if files is None else files:
-            yield from live(read_file(file.path), hidden)
+            batches = read_file(file.path)
+            if columns is not None:
+                batches = (batch.select([*columns, OFFSET_COLUMN]) for batch in batches)
+            yield from live(batches, hidden)
+
+    @property
+    def size(self) -> Size:
+        """All that its files hold."""
+        hidden = len(self.hidden)
+        return Size(self.tally.rows + hidden, sum(file.bytes for file in self.files), hidden)
 
     def sizes(self) -> list[Size]:
         return [

@@ -12,7 +12,7 @@ from caraway.accelerators.arrow.files import OFFSET_FIELD, FileWriter, LogFile, 
 from caraway.accelerators.arrow.state import Batch, State
 from caraway.accelerators.constraints import Keys
 from caraway.accelerators.tally import Tally
-from caraway.core.compaction import Policy, parts_to_rewrite
+from caraway.core.compaction import Policy, is_worn, parts_to_rewrite
 from caraway.model import OFFSET_COLUMN, Append, Change, Cursor, Delete, DeleteWhere, TableSpec
 
 POLICY = Policy(fan_in=8)
@@ -43,7 +43,7 @@ class Store:
     # --- commits ---
 
     def commit(self, changes: Sequence[Change], cursor: Cursor | None) -> State:
-        if self.state is not None and len(self.state.files) >= _CROWDED:
+        if self.state is not None and (len(self.state.files) >= _CROWDED or is_worn(self.state.size, POLICY)):
             self.merge()
         state = self.state or self.new_state()
         try:
@@ -68,7 +68,7 @@ class Store:
             case Delete(keys):
                 return state.delete(keys, self.spec)
             case DeleteWhere(predicate):
-                return state.delete_where(predicate)
+                return state.delete_where(predicate, self.spec)
             case _:
                 assert_never(change)
 
@@ -142,8 +142,8 @@ class Store:
         return after if hidden is state.hidden else self._with_hidden_file(after, None)
 
     def _reindexed(self, state: State) -> Keys:
-        keys = Keys.of(self.spec)
-        for batch in state.batches():
+        keys = state.keys.emptied()
+        for batch in state.batches(columns=sorted(keys.names)):
             keys = keys.plus(keys.columns_of(batch), batch.column(OFFSET_COLUMN))
         return keys
 

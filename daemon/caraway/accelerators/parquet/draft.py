@@ -13,10 +13,11 @@ from caraway.accelerators.parquet.hidden import without_hidden
 from caraway.accelerators.parquet.read import read_stored
 from caraway.accelerators.parquet.schema import aligned, physical_schema, to_physical
 from caraway.accelerators.parquet.state import Part, State
+from caraway.accelerators.places import asked
 from caraway.accelerators.tally import later
 from caraway.core.compaction import Size
 from caraway.core.predicate import Predicate, columns_of
-from caraway.kernels import conform, mask, max_nanos
+from caraway.kernels import conform, filter_batch, max_nanos
 from caraway.kernels.rowkeys import row_keys
 from caraway.model import OFFSET_COLUMN, Append, Change, Delete, DeleteWhere, TableSpec
 
@@ -101,16 +102,24 @@ class Draft:
             self._hide(live.column(OFFSET_COLUMN).filter(found))
 
     def _delete_where(self, predicate: Predicate) -> None:
+        if (wanted := asked(predicate, self._spec)) is not None:
+            self._hide(self._looking_up(wanted.column).look_up(wanted))
+            return
         for live in self._live(physical_schema(self._spec.schema, columns_of(predicate)), predicate):
-            found = mask(live, predicate)
-            self._hide(live.column(OFFSET_COLUMN).filter(found))
+            self._hide(live.column(OFFSET_COLUMN))
+
+    def _looking_up(self, column: str) -> Keys:
+        """The keys with a lookup by this column, which is read where that is the first that is asked of it."""
+        if not self.keys.has_lookup(column):
+            self.keys = self.keys.looking_up(column, self._live(physical_schema(self._spec.schema, {column})))
+        return self.keys
 
     def _live(self, stored: pa.Schema, predicate: Predicate | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows that are there now, those of this draft included."""
+        """The rows that are there now, those of this draft included, for which the predicate is true."""
         hidden = self.hidden.sorted()
         yield from read_stored(self.base.data, hidden, stored, predicate)
         for batch in self.rows:
-            yield without_hidden(aligned(batch, stored), hidden)
+            yield without_hidden(filter_batch(aligned(batch, stored), predicate), hidden)
 
     def _hide(self, offsets: pa.Int64Array) -> None:
         if len(offsets):

@@ -33,6 +33,8 @@ T = TypeVar("T")
 _Write: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
 _Finish: TypeAlias = Callable[[Job, Cursor | None], Awaitable[Snapshot]]
 _DISCARD_SECONDS = 10.0
+_STEPS = 4
+"""Windows of parts that one maintenance rewrites: commits wait for it."""
 
 
 async def open_parquet(storage: StorageSpec, schema: pa.Schema | None) -> ParquetAccelerator | None:
@@ -67,6 +69,8 @@ class ParquetAccelerator:
     async def commit(self, changes: Sequence[Change], cursor: Cursor | None) -> Snapshot:
         if self._appending:
             raise RuntimeError(f"a commit to {self._spec.name} while rows are staged behind its log")
+        if self._store.is_worn(self._state):  # before, so that what fails is never a commit that is stored
+            await self.maintain()
         return await self._advance(lambda: self._store.commit(self._state, changes, cursor))
 
     @asynccontextmanager
@@ -123,7 +127,11 @@ class ParquetAccelerator:
         if self._state.generation and not self._appending:
             age = trio.current_time() - self._tail_since
             await self._advance(lambda: self._store.fold(self._state, age))
-            await self._advance(lambda: self._store.tidy(self._state))
+            for _ in range(_STEPS):
+                before = self._state
+                await self._advance(lambda: self._store.tidy(self._state))
+                if self._state is before:
+                    break
 
     async def aclose(self) -> None:
         with trio.CancelScope(shield=True):

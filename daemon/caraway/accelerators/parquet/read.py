@@ -29,8 +29,8 @@ from caraway.accelerators.parquet.pruning import row_groups
 from caraway.accelerators.parquet.schema import aligned, physical_schema, restored
 from caraway.accelerators.parquet.wal import batches
 from caraway.core.predicate import Predicate, columns_of
-from caraway.kernels import mask
-from caraway.model import IpcTail, ParquetFiles, Snapshot
+from caraway.kernels import filter_batch, mask
+from caraway.model import OFFSET_COLUMN, IpcTail, ParquetFiles, Snapshot
 
 
 def read_parquet_files(
@@ -58,33 +58,47 @@ def matching(
     names = schema.names if columns is None else columns
     target = pa.schema([schema.field(name) for name in names], schema.metadata)
     source = physical_schema(schema, {*names, *columns_of(predicate)})
-    for stored in read_stored(data, hidden_offsets(data.hidden), source, predicate):
-        found = stored if predicate is None else stored.filter(mask(stored, predicate))
-        if found.num_rows:
-            yield from restored(found, target)
+    for found in read_stored(data, hidden_offsets(data.hidden), source, predicate):
+        yield from restored(found, target)
 
 
 def read_stored(
     data: ParquetFiles, hidden: pa.Int64Array, stored: pa.Schema, predicate: Predicate | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Live rows with the columns of `stored`, a physical schema: all that match the predicate, and maybe others."""
+    """Live rows for which the predicate is true, with the columns of `stored`, a physical schema that has its."""
     for path in data.parts:
-        yield from _live(read_part(path, stored, predicate), hidden)
+        yield from _live(read_part(path, stored, predicate), hidden, predicate)
     for tail in data.tails:
-        yield from _live(read_tail(tail, stored), hidden)
+        yield from _live(read_tail(tail, stored), hidden, predicate)
 
 
-def _live(batches: Iterator[pa.RecordBatch], hidden: pa.Int64Array) -> Iterator[pa.RecordBatch]:
-    return (live for batch in batches if (live := without_hidden(batch, hidden)).num_rows)
+def _live(
+    batches: Iterator[pa.RecordBatch], hidden: pa.Int64Array, predicate: Predicate | None
+) -> Iterator[pa.RecordBatch]:
+    """Few rows match a condition and few are hidden, so that is the order in which they are copied."""
+    for batch in batches:
+        live = without_hidden(filter_batch(batch, predicate), hidden)
+        if live.num_rows:
+            yield live
 
 
 def read_part(path: Path, stored: pa.Schema, predicate: Predicate | None) -> Iterator[pa.RecordBatch]:
-    """Row groups that may match, one at a time, so that memory is bounded by one."""
+    """Row groups with a row that matches, or that may, one at a time, so that memory is bounded by one."""
     with pq.ParquetFile(path) as file:
         present = [name for name in stored.names if name in file.schema_arrow.names]
         for group in row_groups(file, path, predicate):
-            for batch in file.read_row_group(group, columns=present).to_batches():
-                yield aligned(batch, stored)
+            if predicate is None or _has_match(file, group, predicate, present):
+                for batch in file.read_row_group(group, columns=present).to_batches():
+                    yield aligned(batch, stored)
+
+
+def _has_match(file: pq.ParquetFile, group: int, predicate: Predicate, present: Sequence[str]) -> bool:
+    """Asked of the columns of the condition alone; the others, texts maybe, take longer to read than all else."""
+    columns = columns_of(predicate) - {OFFSET_COLUMN}
+    if not columns or not columns < set(present):
+        return True
+    batches = file.read_row_group(group, columns=sorted({*columns, *columns_of(predicate)})).to_batches()
+    return any(mask(batch, predicate).true_count for batch in batches)
 
 
 def read_tail(tail: IpcTail, stored: pa.Schema, start: int = 0) -> Iterator[pa.RecordBatch]:

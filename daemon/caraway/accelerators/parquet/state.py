@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from caraway.accelerators.runs import Hidden
+from caraway.core.compaction import Size
 from caraway.model import Cursor, IpcTail, ParquetFiles, Snapshot
 
 
@@ -64,11 +65,16 @@ class State:
         return sum(part.rows for part in self.parts) + sum(tail.rows for tail in self.tails) - len(self.hidden)
 
     @property
+    def size(self) -> Size:
+        """All that its files hold."""
+        stored = sum(part.bytes for part in self.parts) + sum(tail.length for tail in self.tails)
+        return Size(self.rows + len(self.hidden), stored, len(self.hidden))
+
+    @property
     def bytes(self) -> int:
         """What the live rows take on disk: their share of the files that hold them."""
-        stored = sum(part.bytes for part in self.parts) + sum(tail.length for tail in self.tails)
-        rows = self.rows
-        return stored * rows // (rows + len(self.hidden)) if rows else 0
+        size = self.size
+        return size.bytes * size.live // size.rows if size.live else 0
 
     @property
     def files(self) -> frozenset[Path]:

@@ -21,7 +21,7 @@ from caraway.accelerators.parquet.read import read_stored
 from caraway.accelerators.parquet.schema import physical_schema
 from caraway.accelerators.parquet.state import Part, State
 from caraway.accelerators.runs import Hidden
-from caraway.core.compaction import Size, is_full, parts_to_rewrite, tail_is_due
+from caraway.core.compaction import Size, is_full, is_worn, parts_to_rewrite, tail_is_due
 from caraway.model import OFFSET_COLUMN, Change, Cursor, ParquetFiles, TableSpec
 
 
@@ -87,6 +87,10 @@ class Store:
         is_due = tail_is_due(tail, self._options.policy, age=tail_age, commits=commits)
         return self._fold(state) if is_due else state
 
+    def is_worn(self, state: State) -> bool:
+        """Whether maintenance is due at once."""
+        return is_worn(state.size, self._options.policy)
+
     def tidy(self, state: State) -> State:
         """Merge or rewrite one window of parts if that is due."""
         window = parts_to_rewrite([_size(part, state.hidden) for part in state.parts], self._options.policy)
@@ -146,8 +150,13 @@ class Store:
             return state
         return replace(state, hidden=hidden, hidden_path=new_hidden(self._folder) if len(hidden) else None)
 
+    @property
+    def _asked_for(self) -> frozenset[str]:
+        """The columns whose values are looked up."""
+        return Keys.of(self._spec).names | {column for index in self._spec.indexes for column in index.columns}
+
     def _new_parts(self) -> PartsWriter:
-        return PartsWriter(self._folder / PARTS, self._stored, Keys.of(self._spec).names, self._options)
+        return PartsWriter(self._folder / PARTS, self._stored, self._asked_for, self._options)
 
     def _writer(self, base: State) -> PartsWriter:
         """A writer that begins with the rows of the base's tails, since parts precede tails in the log."""
@@ -160,8 +169,8 @@ class Store:
     def _keys_of(self, state: State) -> Keys:
         """The indexes of the stored rows; built by reading the key columns when they are first needed, or worn."""
         if self._keys is None or self._keys.is_worn:
-            keys = Keys.of(self._spec)
-            if keys.constraints:
+            keys = Keys.of(self._spec) if self._keys is None else self._keys.emptied()
+            if not keys.is_empty:
                 columns = physical_schema(self._spec.schema, keys.names)
                 for batch in read_stored(state.data, state.hidden.sorted(), columns):
                     keys = keys.plus(keys.columns_of(batch), batch.column(OFFSET_COLUMN))

@@ -63,6 +63,8 @@ class SqliteAccelerator:
         return self._snapshot
 
     async def commit(self, changes: Sequence[Change], cursor: Cursor | None) -> Snapshot:
+        if self._store.is_worn:  # before, so that what fails is never a commit that is stored
+            await self._blocking(self._store.purge, self._readers())
         return self._publish(await self._blocking(self._store.commit, tuple(changes), cursor))
 
     @asynccontextmanager

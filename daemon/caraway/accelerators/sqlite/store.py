@@ -14,9 +14,14 @@ from caraway.accelerators.sqlite.layout import Names, create_chunks
 from caraway.accelerators.sqlite.sql import quoted
 from caraway.accelerators.sqlite.table import Writer
 from caraway.accelerators.tally import Tally
+from caraway.core.compaction import Policy, Size, is_worn
 from caraway.errors import ViolationError
 from caraway.kernels import max_nanos
 from caraway.model import Append, Change, Cursor, Delete, DeleteWhere, OnConflict, TableSpec
+
+_POLICY = Policy()
+_ROW_BYTES = 256
+"""What a row is taken to have where there is none to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Store:
         self._leftovers: set[str] = set()
         self._marked = True
         """Whether rows may be there that are removed but not yet deleted."""
+        self._gone = 0
+        """How many were removed since some were deleted last."""
 
     @property
     def path(self) -> Path:
@@ -107,7 +114,17 @@ class Store:
     def _marking(self, rows: int, count: Callable[[int], Tally]) -> Tally:
         """The count after so many rows were marked as removed."""
         self._marked = self._marked or rows > 0
+        self._gone += rows
         return count(rows)
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether to delete what is removed cannot wait for maintenance."""
+        if self.state is None or not self._gone:
+            return False
+        each = self.state.bytes // self.state.rows if self.state.rows else _ROW_BYTES
+        rows = self.state.rows + self._gone
+        return is_worn(Size(rows, rows * each, self._gone), _POLICY)
 
     # --- bulk loads ---
 
@@ -196,14 +213,19 @@ class Store:
     def maintain(self, readers: Readers) -> None:
         """Delete what is removed and unread, and bring the log into the file."""
         self.drop_leftovers(readers)
+        self.purge(readers)
+        self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self._database.trim()
+
+    def purge(self, readers: Readers) -> None:
+        """Delete what is removed, as far as nobody reads it."""
+        self._gone = 0
         if self.state and self._marked:
             names = self.names(self.state.epoch)
             with self._database.transaction():
                 self._writer.purge(names, readers.floor)
                 self._writer.prune_chunks(names)
                 self._marked = self._writer.has_marks(names)
-        self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        self._database.trim()
 
     def evolve(self, entry: ledger.Entry) -> None:
         """Take up columns that are new, and other keys, indexes or time column; within a transaction."""
