@@ -103,7 +103,7 @@ async def test_who_leaves_while_it_is_put_aside_leaves_no_file(world, autojump_c
             with trio.move_on_after(wait):
                 await world.get(actor, "/big")
         with trio.fail_after(80_000):  # the clock jumps on while a thread writes
-            while world.shared.spool.used or list((world.tmp_path / "spool").iterdir()):
+            while world.shared.spool.used or list((world.tmp_path / "spool").iterdir()):  # noqa: ASYNC110
                 await trio.sleep(1)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from sys import intern
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -102,12 +103,11 @@ def _entries(batch: pa.RecordBatch, names: Sequence[str], now: float, at: int) -
     firsts = [(name, "first") for name in ("namespace", *names)]
     totals = grouped.aggregate([("fetched", "min"), ("size", "sum"), ("key", "count"), *firsts])
     parts = [totals[f"{name}_first"].to_pylist() if name in names else [""] * len(totals) for name in REQUEST_COLUMNS]
-    plain = [totals[name].to_pylist() for name in ("key", "namespace_first", "fetched_min", "key_count", "size_sum")]
+    sizes = pc.add(totals["size_sum"], OVERHEAD).to_pylist()
+    plain = [totals[name].to_pylist() for name in ("key", "namespace_first", "fetched_min", "key_count")]
     return [
-        Entry(
-            key, namespace, Request(path, query, body or None, headers), _since(moment, now, at), rows, size + OVERHEAD
-        )
-        for key, namespace, moment, rows, size, path, query, body, headers in zip(*plain, *parts, strict=True)
+        Entry(key, intern(namespace), Request(path, query, body or None, headers), _since(moment, now, at), rows, size)
+        for key, namespace, moment, rows, size, path, query, body, headers in zip(*plain, sizes, *parts, strict=True)
     ]
 
 
