@@ -33,6 +33,7 @@ datasets:
     engine: {engine}
     mode: {mode}
     refresh_mode: caching
+    primary_key: content
     params: {{caching_ttl: {ttl}, caching_stale_if_error: enabled}}
 - from: {url}
   name: other

@@ -29,7 +29,7 @@ from caraway.daemon.folders import dataset_folder
 from caraway.daemon.sources import Sources
 from caraway.dataset.actor import DatasetActor
 from caraway.dataset.fitting import storage_mode
-from caraway.dataset.settings import stream_conflict
+from caraway.dataset.settings import engine_keys, stream_conflict
 from caraway.dataset.shared import Shared, load_permits
 from caraway.dataset.spool import Spool
 from caraway.dataset.tables import DatasetTables
@@ -201,14 +201,15 @@ class Daemon:
         return partial(open_accelerator, self._storage(config, acceleration))
 
     def _storage(self, config: Dataset, acceleration: Acceleration) -> StorageSpec:
+        keys = engine_keys(acceleration)
         return StorageSpec(
             name=config.name,
             directory=dataset_folder(self._data / "datasets", config.name),
             engine=acceleration.engine,
             mode=storage_mode(config),
-            primary_key=acceleration.primary_key,
+            primary_key=keys.primary_key,
             on_conflict=stream_conflict(config),
-            indexes=acceleration.indexes,
+            indexes=keys.indexes,
             time=config.time_column,
             params=acceleration.params,
         )
