@@ -5,14 +5,18 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 import trio
 
+from caraway.caching.responses import open_response_cache
 from caraway.caching.responses.file import FIXED_BYTES, LOG_BYTES, ResponseFile
 from caraway.caching.responses.sqlite import SqliteStore
 from caraway.caching.responses.store import Held, size_of
 from caraway.events import ResponseCacheFailed, ResponseCacheReset
+from caraway.model import HttpRequest, HttpResponse
 from support.response_store import MIB, key, stored
 from support.small_disk import filled, small_disk
 
@@ -55,6 +59,59 @@ async def test_a_smaller_bound_holds_from_the_start(tmp_path):
     assert path.stat().st_size <= 300_000 + FIXED_BYTES
 
 
+async def test_what_much_that_was_removed_took_is_given_back_bit_by_bit(tmp_path):
+    path = tmp_path / "r.db"
+    async with file_store(path, 4 * MIB) as store:
+        for number in range(150):
+            await store.put(key(number), stored(bytes(20_000)))
+        for number in range(149):
+            await store.remove(key(number))
+        assert await store.find(key(149), ())
+    assert path.stat().st_size < 2 * MIB
+
+
+async def test_reads_alone_are_written_down_now_and_then(tmp_path):
+    path, each = tmp_path / "r.db", size_of(stored(bytes(1000)))
+    file = ResponseFile(path, 10 * MIB)
+    for number in range(1002):
+        file.put(key(number), stored(bytes(1000)), same_body=False)
+    for number in reversed(range(2, 1002)):
+        assert file.find(key(number), ())
+    file._connection.close()  # as a kill does it
+    with closing(ResponseFile(path, 3 * each)) as file:
+        assert [number for number in range(1002) if file.find(key(number), ())] == [2, 3, 4]
+
+
+async def test_a_damaged_file_that_can_not_be_renamed_costs_the_cache_alone(tmp_path):
+    path = tmp_path / "r.db"
+    path.write_bytes(b"not a database at all" * 1000)
+    (tmp_path / "r.db.damaged").mkdir()
+    async with file_store(path) as store:
+        assert await store.find(key(), ()) is None
+        await store.put(key(), stored())
+        assert [type(event) for event in store.events] == [ResponseCacheFailed]
+        assert "r.db" in repr(store)
+
+
+async def test_equal_misses_are_one_request_though_looking_into_a_file_takes_its_time(tmp_path):
+    async def send(request):
+        asked.append(request)
+        await trio.lowlevel.checkpoint()
+        return HttpResponse(200, (("cache-control", "max-age=60"),), b"x", age=0.0)
+
+    asked = []
+    cache = open_response_cache(
+        send, dataset="d", max_bytes=MIB, wall=lambda: datetime.now(UTC), emit=pytest.fail, path=tmp_path / "r.db"
+    )
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(partial(cache.send, HttpRequest("GET", "https://a.example/"), namespace="me"))
+    counted = cache.statistics()
+    assert len(asked) == 1
+    assert counted.coalesced + counted.hits == 99
+    await cache.aclose()
+
+
 @pytest.mark.parametrize("body", [300, 4000, 50_000])
 async def test_the_file_stays_within_its_bound(body, tmp_path):
     path, chance = tmp_path / "r.db", random.Random(1)
@@ -72,6 +129,7 @@ async def test_the_file_stays_within_its_bound(body, tmp_path):
 _WRITER = """
 import sys
 from pathlib import Path
+from caraway.caching.responses import open_response_cache
 from caraway.caching.responses.file import ResponseFile
 from caraway.core.freshness import Stored
 from caraway.core.freshness_keys import variant_of

@@ -207,7 +207,7 @@ def test_whom_an_answer_serves_that_was_waited_for(request_, came, shared):
     [
         ("PUT", 200, (), (URL,)),
         ("DELETE", 303, (), (URL,)),
-        ("PUT", 404, (), ()),
+        ("PUT", 400, (), ()),
         ("PUT", 500, (), ()),
         ("GET", 200, (), ()),
         ("HEAD", 200, (), ()),

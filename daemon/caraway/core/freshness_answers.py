@@ -227,12 +227,6 @@ def _conditions(headers: HttpHeaders) -> HttpHeaders:
     return tuple((name, value) for name, value in validators if value)
 
 
-def _age(stored: Stored, now: float) -> float:
-    from caraway.core.freshness import age_of
-
-    return age_of(stored, now)
-
-
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
