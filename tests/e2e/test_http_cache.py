@@ -129,6 +129,15 @@ def test_each_layer_says_what_it_did(node: Node, origin: OriginProcess) -> None:
     assert origin.count("/said") == 1
 
 
+def test_equal_rows_of_several_requests_are_kept_whatever_key_is_declared(node: Node, origin: OriginProcess) -> None:
+    paths = ["/twin/1", "/twin/2"]
+    for path in paths:
+        origin.put(path, json=[1, 1])
+        ask(node, of("api", path))
+    again = [ask(node, of("api", path), cache_control="no-cache") for path in paths]
+    assert [answer.headers["dataset-cache-status"].split("; age")[0] for answer in again] == ["api; hit"] * 2
+
+
 def test_what_is_only_wanted_from_the_cache(node: Node, origin: OriginProcess) -> None:
     origin.put("/only", json=1)
     refused = ask(node, of("api", "/only"), cache_control="only-if-cached")
