@@ -7,12 +7,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from caraway.caching.responses.cache import ResponseCache
+from caraway.caching.responses.file import ResponseFile
 from caraway.caching.responses.open import open_response_cache
 from caraway.caching.responses.store import MemoryStore
 from caraway.core.freshness import Policy
 from caraway.errors import SourceError
 from caraway.model import HttpResponse
-from support.response_cache import BEGINNING, Origin, get, post, response, wall
+from support.response_cache import BEGINNING, FileStore, Origin, get, post, response, wall
 
 MIB = 1024 * 1024
 
@@ -340,6 +341,21 @@ async def test_the_end_of_the_background_task_leaves_nobody_waiting(autojump_clo
     assert {answer.age for answer in answers} == {5.0}
     assert not cache._flights
     assert cache._behind == 0
+
+
+async def test_what_was_handed_over_when_the_background_task_ends_is_free_to_be_asked_again(tmp_path, autojump_clock):
+    origin, store = Origin(always(BEHIND)), FileStore(ResponseFile(tmp_path / "r.db", MIB))
+    cache = ResponseCache(origin.send, store, wall=wall)
+    await cache.send(get(), namespace="me")
+    await trio.sleep(15)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cache.run)
+        await cache.send(get(), namespace="me")  # the store does not wait, so that nobody has taken it on yet
+        assert cache._flights
+        nursery.cancel_scope.cancel()
+    assert (len(origin.asked), cache._flights, cache._behind) == (1, {}, 0)
+    assert (await cache.send(get(), namespace="me")).age == 0.0
+    await store.aclose()
 
 
 async def test_one_task_in_the_background_at_a_time_and_another_one_after_it(autojump_clock):
