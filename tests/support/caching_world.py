@@ -1,14 +1,37 @@
 """A dataset in caching mode among fakes, on the virtual clock."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from uuid import uuid4
 
 import pyarrow as pa
+import trio.lowlevel
 
 from caraway.config.model import Acceleration, Caching, Engine, RefreshMode, StorageMode
 from caraway.dataset.settings import engine_keys
+from caraway.dataset.spool import Spool, SpoolFile
 from caraway.model import ANONYMOUS, Principal, ScanRequest
 from support.dataset_world import World
 from support.fake_requests import FakeRequests, path
+
+
+class InlineFile(SpoolFile):
+    """Written without a thread, for which the virtual clock would not wait."""
+
+    async def _call(self, *work):
+        await trio.lowlevel.checkpoint()
+        work[0](*work[1:])
+
+
+class InlineSpool(Spool):
+    @contextmanager
+    def file(self, schema):
+        file = InlineFile(self, self._directory / f"{uuid4().hex}.arrow", schema)
+        try:
+            yield file
+        finally:
+            file.remove()
+            self._used -= file.bytes
 
 
 @dataclass
@@ -27,6 +50,10 @@ class Shown:
 @dataclass
 class CachingWorld(World):
     source: FakeRequests = field(default_factory=FakeRequests)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.shared = replace(self.shared, spool=InlineSpool(self.tmp_path / "spool", self.spool_bytes))
 
     def caching(self, *, mode: StorageMode = StorageMode.MEMORY, engine: Engine = Engine.ARROW, keys=None, **caching):
         """refresh_mode caching, with `caching_*` and other keys of the acceleration."""

@@ -51,6 +51,8 @@ class FakeRequests:
     request_columns: tuple[str, ...] = COLUMNS
     calls: list[Call] = field(default_factory=list)
     connects: list[float] = field(default_factory=list)
+    answering: int = 0
+    """Which of the calls is being answered, for `answer` to say."""
     cancelled: int = 0
     fetching: int = 0
     most_fetching: int = 0
@@ -89,6 +91,7 @@ class FakeRequests:
 
     async def fetch(self, request: Request, *, namespace: str) -> Fetched:
         self.calls.append(Call(round(trio.current_time(), 6), request, namespace))
+        number = len(self.calls) - 1
         self.fetching += 1
         self.most_fetching = max(self.most_fetching, self.fetching)
         try:
@@ -101,6 +104,7 @@ class FakeRequests:
         if self.down is not None:
             raise self.down
         raise_next(self.failures)
+        self.answering = number
         at = wall() - timedelta(seconds=self.age)
         return Fetched((self.rows(request, at),), at)
 
