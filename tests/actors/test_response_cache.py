@@ -348,11 +348,16 @@ async def test_what_was_handed_over_when_the_background_task_ends_is_free_to_be_
     cache = ResponseCache(origin.send, store, wall=wall)
     await cache.send(get(), namespace="me")
     await trio.sleep(15)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(cache.run)
-        await cache.send(get(), namespace="me")  # the store does not wait, so that nobody has taken it on yet
-        assert cache._flights
-        nursery.cancel_scope.cancel()
+
+    class AskThenCancel:
+        def started(self, value=None):
+            with pytest.raises(StopIteration):
+                cache.send(get(), namespace="me").send(None)  # at once: nobody has taken it on yet
+            assert cache._flights
+            scope.cancel()
+
+    with trio.CancelScope() as scope:
+        await cache.run(task_status=AskThenCancel())
     assert (len(origin.asked), cache._flights, cache._behind) == (1, {}, 0)
     assert (await cache.send(get(), namespace="me")).age == 0.0
     await store.aclose()
