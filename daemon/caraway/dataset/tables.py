@@ -44,7 +44,7 @@ class DatasetTables:
     @asynccontextmanager
     async def resolve(self, scans: Sequence[ScanRequest]) -> AsyncIterator[Sequence[Pinned]]:
         async with AsyncExitStack() as pins:
-            yield [await pins.enter_async_context(self._table(scan).resolve(scan)) for scan in scans]
+            yield await _entered(pins, [self._table(scan).resolve(scan) for scan in scans])
 
     def generation(self, table: str) -> Generation | None:
         found = self._tables.get(table)
@@ -71,3 +71,25 @@ class DatasetTables:
     def _compose(self, version: int) -> Catalog:
         known = (table.table.value for table in self._tables.values())
         return Catalog(version, tuple(info for info in known if info is not None), self._views)
+
+
+async def _entered(pins: AsyncExitStack, contexts: Sequence[AbstractAsyncContextManager[Pinned]]) -> list[Pinned]:
+    """All of them, beside each other, since each may wait for its source; the first QueryError ends the others."""
+    if len(contexts) == 1:
+        return [await pins.enter_async_context(contexts[0])]
+    entered: dict[int, Pinned] = {}
+    failures: list[QueryError] = []
+
+    async def enter(place: int, context: AbstractAsyncContextManager[Pinned]) -> None:
+        try:
+            entered[place] = await pins.enter_async_context(context)
+        except QueryError as error:
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for place, context in enumerate(contexts):
+            nursery.start_soon(enter, place, context)
+    if failures:
+        raise failures[0]
+    return [entered[place] for place in range(len(contexts))]
