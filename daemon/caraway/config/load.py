@@ -97,6 +97,7 @@ def _read_pod(root: Section, directory: Path) -> Spicepod:
     root.findings.check_references(store.name for store in pod.secrets)
     root.findings.check_parents(dataset.name for dataset in pod.datasets if _has_log(dataset))
     _check_revalidation(root, pod)
+    _check_warm_up(root, pod)
     _check_depends_on(root, pod)
     return pod
 
@@ -235,6 +236,17 @@ def _check_revalidation(root: Section, pod: Spicepod) -> None:
 def _has_log(dataset: Dataset) -> bool:
     """Whether a localpod can follow it: the rows of caching mode belong to those who asked for them."""
     return dataset.acceleration is not None and dataset.acceleration.refresh_mode is not RefreshMode.CACHING
+
+
+def _check_warm_up(root: Section, pod: Spicepod) -> None:
+    """What is fetched unasked belongs to nobody's key, and no key sees the rows of another."""
+    if pod.runtime.auth is None or not pod.runtime.auth.enabled:
+        return
+    for dataset in pod.datasets:
+        keys = dataset.acceleration
+        if keys is not None and keys.refresh_mode is RefreshMode.CACHING and keys.refresh_sql is not None:
+            message = f"the refresh_sql of {dataset.name!r} warms its cache for nobody, since each API key has its own rows"
+            root.warn("datasets", message)
 
 
 def _check_depends_on(root: Section, pod: Spicepod) -> None:
