@@ -10,7 +10,13 @@ from caraway.query.worker.engine import Engine
 from caraway.query.worker.planning import Statement
 from support.query_tables import FileTables, arrow_files
 
-API = pa.schema([("request_path", pa.string()), ("request_query", pa.string()), ("content", pa.string())])
+API = pa.schema(
+    [
+        *((name, pa.string()) for name in ("request_path", "request_query", "content")),
+        ("headers", pa.map_(pa.string(), pa.string())),
+        ("shape", pa.struct([("sides", pa.int64())])),
+    ]
+)
 IDS = pa.schema([("path", pa.string()), ("n", pa.int64())])
 VIEWS = (
     ViewInfo("first", "select * from api where request_path = '/first'"),
@@ -58,6 +64,8 @@ CLEAR = [
     ("select count(*) from api where request_path = '/a' group by content having count(*) > 1", [A]),
     ("select * from api where request_path = '/a' order by content limit 3", [A]),
     ("select * from ids where path in (select content from api where request_path = '/a')", [A]),
+    ("select headers['content-type'] from api where request_path = '/a'", [A]),
+    ("select shape['sides'] from api where request_path = '/a' and shape['sides'] > 2 and headers['x'] = 'y'", None),
     ("select * from ids where exists (select 1 from api where request_path = '/a' and content = ids.path)", [A]),
     ("select * from ids where n = (select count(*) from api where request_path = '/a')", [A]),
     ("with x as (select * from api where request_path = '/a') select * from x a join x b using (content)", [A, A]),
