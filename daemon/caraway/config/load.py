@@ -245,8 +245,8 @@ def _check_warm_up(root: Section, pod: Spicepod) -> None:
     for dataset in pod.datasets:
         keys = dataset.acceleration
         if keys is not None and keys.refresh_mode is RefreshMode.CACHING and keys.refresh_sql is not None:
-            name = dataset.name
-            root.warn("datasets", f"the refresh_sql of {name!r} warms its cache for nobody: each API key has its own rows")
+            reason = "each API key has its own rows"
+            root.warn("datasets", f"the refresh_sql of {dataset.name!r} warms its cache for nobody: {reason}")
 
 
 def _check_depends_on(root: Section, pod: Spicepod) -> None:
