@@ -485,6 +485,7 @@ async def test_what_is_not_allowed_never_reaches_the_origin():
         with pytest.raises(QueryError, match=why) as caught:
             await api.rows(each=(predicate,))
         assert caught.value.failure is QueryFailure.INVALID
+        assert caught.value.message.startswith("Dataset api: ")
         with pytest.raises(SourceError, match=f"refresh_sql .*{why}") as refused:
             await api.rows(predicate=predicate)
         assert not refused.value.transient

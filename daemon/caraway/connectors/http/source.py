@@ -78,6 +78,12 @@ class HttpSource:
         return self._api.layout.request_columns
 
     def requests(self, conditions: Sequence[Predicate | None]) -> tuple[Request, ...] | None:
+        try:
+            return self._named(conditions)
+        except QueryError as error:
+            raise QueryError(f"Dataset {self._api.dataset}: {error.message}") from error
+
+    def _named(self, conditions: Sequence[Predicate | None]) -> tuple[Request, ...] | None:
         policy, columns = self._api.policy, self._api.layout.request_columns
         for column in columns:
             if any(column in columns_of(condition) for condition in conditions):
@@ -123,16 +129,18 @@ class HttpSource:
         await self._close()
 
     def _asked(self, request: ReadRequest) -> tuple[Request, ...]:
-        """The requests of a query, or of a refresh: that has no caller who could be told of a QueryError."""
+        """The requests of a query, or of a refresh."""
+        asked = self.requests(request.each) if request.each else self._refreshed(request.predicate)
+        return asked if asked is not None else (_EVERYTHING,)
+
+    def _refreshed(self, predicate: Predicate | None) -> tuple[Request, ...] | None:
+        """A refresh has no caller who could be told of a QueryError."""
         try:
-            asked = self.requests(request.each or (request.predicate,))
+            return self._named((predicate,))
         except QueryError as error:
-            if request.each:
-                raise
             raise SourceError(
                 f"{self._api.dataset}: refresh_sql can't be asked of the API: {error.message}", transient=False
             ) from error
-        return asked if asked is not None else (_EVERYTHING,)
 
     async def _rows(
         self, request: Request, asked: ReadRequest, columns: Sequence[str]

@@ -6,12 +6,12 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from caraway.core.http_retry import Fault
+from caraway.core.http_urls import server_of
 from caraway.errors import SourceError
 
-_AGAIN = "It is tried again. If it stays so, look at the API and at proxies in between."
+_AGAIN = "If it stays so, look at the API and at proxies in between."
 _TLS_REMEDY = {
     10: "Renew the certificate at the server.",
     9: "Check the clocks of both machines.",
@@ -72,12 +72,6 @@ _UNSENDABLE = _Meaning(
 )
 
 
-def place_of(url: str) -> str:
-    """The address without its query, which may hold what is nobody's business."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path or '/'}"
-
-
 def oversized(place: str, limit: int) -> ExchangeError:
     return ExchangeError(_OVERSIZED, place, f"{limit:,} bytes")
 
@@ -91,7 +85,7 @@ def unsendable(place: str, why: str) -> ExchangeError:
 
 
 def slow(place: str, seconds: float) -> ExchangeError:
-    remedy = "It is tried again. Raise client_timeout if the API needs longer; check its health and the network."
+    remedy = "Raise client_timeout if the API needs longer; check its health and the network."
     meaning = _Meaning(Fault.TIMEOUT, "Timeout", f"did not answer within {seconds:g} s", remedy)
     return ExchangeError(meaning, place)
 
@@ -99,11 +93,6 @@ def slow(place: str, seconds: float) -> ExchangeError:
 def unconnected(place: str, seconds: float) -> ExchangeError:
     said = f"no connection within {seconds:g} s (connect_timeout)"
     return ExchangeError(_UNREACHABLE, server_of(place), said)
-
-
-def server_of(place: str) -> str:
-    """Scheme, host and port: what has nothing to do with the path is not told of it."""
-    return place[: place.find("/", place.index("://") + 3)]
 
 
 def explain(place: str, error: BaseException) -> ExchangeError:
