@@ -110,6 +110,7 @@ async def test_rows_that_come_back_after_others_are_not_taken_for_those(tmp_path
     first, second = timed((1, 0)), timed((2, 0))
     world = world_of(tmp_path, engine, first)
     async with world.run() as actor:
+        await settled(world, actor)
         for table in (second, first, second):
             world.source.table = table
             await refresh(world, actor)
