@@ -8,7 +8,7 @@ from math import inf
 import pytest
 
 from caraway.config.params import ConnectorParams
-from caraway.connectors.http.transport import RateControls, TransportOptions, origin_of, read_transport
+from caraway.connectors.http.transport import RateControls, TransportOptions, read_transport
 from caraway.connectors.http.transport.coding import PIECE, CodingError, Decoder, decoded, decoder_of
 from caraway.connectors.http.transport.oauth import ClientAuth, Grant
 from caraway.core.http_retry import Backoff, RetryPolicy
@@ -212,20 +212,6 @@ async def test_the_defaults_of_the_runtime():
         with pytest.raises(ConfigError) as caught:
             RateControls(print, {name: "x"})
         assert caught.value.problems[0].key == f"runtime.params.{name}"
-
-
-@pytest.mark.parametrize(
-    ("url", "origin"),
-    [
-        ("http://A.test/x", "http://a.test:80"),
-        ("https://a.test?x", "https://a.test:443"),
-        ("https://u:p@a.test:8443/", "https://a.test:8443"),
-        ("http://[::1]:8080/x", "http://[::1]:8080"),
-        ("http://[::1]/x", "http://[::1]:80"),
-    ],
-)
-def test_origins(url, origin):
-    assert origin_of(url) == origin
 
 
 # --- content codings

@@ -20,6 +20,7 @@ from math import inf, isinf
 
 from caraway.core.freshness_control import CacheControl, cache_control, delta_seconds
 from caraway.core.http_dates import parse_http_date
+from caraway.core.http_fields import by_name, first
 from caraway.model import HttpHeaders
 
 HEURISTIC = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414})
@@ -133,18 +134,12 @@ def initial_age(headers: HttpHeaders, *, delay: float, wall: float) -> float:
     return max(0.0, apparent, _age_value(headers) + delay)
 
 
-def first(headers: HttpHeaders, name: str) -> str | None:
-    """The value of the first line of a header."""
-    return next((value for key, value in headers if key == name), None)
-
-
 def _lifetime(status: int, headers: HttpHeaders, control: CacheControl, policy: Policy) -> float:
     """RFC 9111 4.2.1; what is malformed counts as over."""
     if (seconds := control.seconds("max-age")) is not None:
         return seconds
-    lines = [value for key, value in headers if key == "expires"]
-    if lines:
-        return _expires(headers, ", ".join(lines))
+    if (expires := by_name(headers).get("expires")) is not None:
+        return _expires(headers, expires)
     if status not in HEURISTIC and "public" not in control:
         return 0.0
     if (seconds := control.seconds("s-maxage")) is not None:

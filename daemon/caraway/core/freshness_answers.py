@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
-from urllib.parse import urljoin, urlsplit
 
 from caraway.core.freshness import (
     HEURISTIC,
@@ -13,7 +12,6 @@ from caraway.core.freshness import (
     Stored,
     Verdict,
     age_of,
-    first,
     initial_age,
     judge,
     outlives_error,
@@ -22,6 +20,8 @@ from caraway.core.freshness import (
 from caraway.core.freshness_control import CacheControl, cache_control
 from caraway.core.freshness_keys import resource_of, variant_of, vary_of
 from caraway.core.http_dates import http_date, parse_http_date
+from caraway.core.http_fields import by_name, first
+from caraway.core.http_urls import join
 from caraway.model import HttpHeaders, HttpRequest, HttpResponse
 
 _FAILED = frozenset({500, 502, 503, 504})
@@ -163,8 +163,16 @@ def voided(namespace: str, request: HttpRequest, answer: HttpResponse, policy: P
     if reads or not 200 <= answer.status < 400:
         return ()
     named = (first(answer.headers, name) for name in ("location", "content-location"))
-    urls = (urljoin(request.url, name) for name in named if name is not None)
-    return [resource_of(namespace, url) for url in (request.url, *urls) if _origin(url) == _origin(request.url)]
+    urls = (_near(request.url, name) for name in named if name is not None)
+    return [resource_of(namespace, url) for url in (request.url, *urls) if url is not None]
+
+
+def _near(url: str, target: str) -> str | None:
+    """What is named, where that is at the same origin."""
+    try:
+        return join(url, target)
+    except ValueError:
+        return None
 
 
 def _confirmed(
@@ -202,7 +210,7 @@ def _stored(request: HttpRequest, answer: HttpResponse, vary: tuple[str, ...], n
 
 def _lasting(headers: HttpHeaders) -> HttpHeaders:
     """Without what is about the connection (RFC 9111 3.1)."""
-    listed = ",".join(value for name, value in headers if name == "connection").lower().split(",")
+    listed = by_name(headers).get("connection", "").lower().split(",")
     gone = _OF_THE_CONNECTION | {name.strip(" \t") for name in listed}
     return tuple(header for header in headers if header[0] not in gone)
 
@@ -225,8 +233,3 @@ def _timed(answer: HttpResponse) -> bool:
 def _conditions(headers: HttpHeaders) -> HttpHeaders:
     validators = (("if-none-match", first(headers, "etag")), ("if-modified-since", first(headers, "last-modified")))
     return tuple((name, value) for name, value in validators if value)
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port

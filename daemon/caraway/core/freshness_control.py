@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
+from caraway.core.http_fields import TOKEN, by_name
 from caraway.model import HttpHeaders
 
 FOREVER = 2.0**31
 """Seconds: what a number too large for 31 bits stands for (RFC 9111 1.2.2)."""
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # the word of RFC 9110 5.6.2
 _PIECE = re.compile(r'((?:[^",]|"(?:[^"\\]|\\.)*+")*+)(?:,|\Z)')
-_DIRECTIVE = re.compile(rf'(?P<name>{_TOKEN})(?:=(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<plain>{_TOKEN}|)))?')
+_DIRECTIVE = re.compile(rf'(?P<name>{TOKEN})(?:=(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<plain>{TOKEN}|)))?')
 _ESCAPED = re.compile(r"\\(.)")
 _DIGITS = re.compile(r"0*([0-9]+)")
 
@@ -47,7 +47,7 @@ class CacheControl:
 
 def cache_control(headers: HttpHeaders) -> CacheControl:
     """All Cache-Control lines of a message, as one."""
-    return parse_cache_control(", ".join(value for name, value in headers if name == "cache-control"))
+    return parse_cache_control(by_name(headers).get("cache-control", ""))
 
 
 def parse_cache_control(text: str) -> CacheControl:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import blake2b
 
+from caraway.core.http_fields import by_name
 from caraway.model import HttpHeaders, HttpRequest
 
 DIGEST_BYTES = 16
@@ -17,7 +17,7 @@ def resource_of(namespace: str, url: str) -> bytes:
 
 def key_of(namespace: str, request: HttpRequest) -> bytes:
     """RFC 9111's cache key; the answers to a POST are kept by what it carries."""
-    content_type = _values(request.headers).get("content-type", "") if request.body is not None else ""
+    content_type = by_name(request.headers).get("content-type", "") if request.body is not None else ""
     return resource_of(namespace, request.url) + _digest(request.method, content_type, request.body or b"")
 
 
@@ -28,22 +28,14 @@ def flight_of(key: bytes, request: HttpRequest) -> bytes:
 
 def vary_of(headers: HttpHeaders) -> tuple[str, ...] | None:
     """The names in Vary, sorted; None where it has a `*`, so that no other request gets the answer."""
-    names = {name.strip(" \t").lower() for name in _values(headers).get("vary", "").split(",")} - {""}
+    names = {name.strip(" \t").lower() for name in by_name(headers).get("vary", "").split(",")} - {""}
     return None if "*" in names else tuple(sorted(names))
 
 
 def variant_of(vary: tuple[str, ...], headers: HttpHeaders) -> bytes:
     """Equal for requests that agree in what an answer depends on (RFC 9111 4.1); a digest, as values may be secret."""
-    values = _values(headers)
+    values = by_name(headers)
     return _digest(*(part for name in vary for part in (name, "+" + _normal(values[name]) if name in values else "-")))
-
-
-def _values(headers: HttpHeaders) -> Mapping[str, str]:
-    """Each header once, its lines joined (RFC 9110 5.3)."""
-    found: dict[str, str] = {}
-    for name, value in headers:
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
 
 
 def _normal(value: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from caraway.core.globs import Glob
+from caraway.core.http_fields import OF_THE_CONNECTION
 from caraway.core.http_requests import BODY, HEADERS, PATH, QUERY
 from caraway.errors import QueryError
 from caraway.model import Request
@@ -19,13 +20,8 @@ MOST_QUERY, MOST_BODY, MOST_HEADERS = 4096, 65536, 65536
 MOST_PATH = 2048
 MOST_ESCAPES = 4
 
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110 section 5.6.2"""
-FRAMING = frozenset(
-    {"host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive"}
-    | {"proxy-authorization", "proxy-authenticate", "proxy-connection", "accept-encoding"}
-)
-"""Headers that belong to the connection; who sets them can make a server read another request than was sent."""
+UNSETTABLE = OF_THE_CONNECTION | {"proxy-authorization", "proxy-authenticate"}
+"""Headers that no query may set."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")

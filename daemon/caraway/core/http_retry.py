@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import Enum
 
 from caraway.core.http_dates import parse_http_date
+from caraway.core.http_fields import by_name
 from caraway.model import HttpHeaders
 
 LONGEST_PAUSE = 60.0
@@ -103,11 +104,12 @@ def pause(
 
 def retry_after(headers: HttpHeaders, wall: datetime) -> float | None:
     """Seconds that an answer asks to wait (retry-after-ms, x-retry-after-ms, Retry-After); None if it does not."""
+    fields = by_name(headers)
     for name in ("retry-after-ms", "x-retry-after-ms"):
-        milliseconds = _number(_header(headers, name))
+        milliseconds = _number(fields.get(name))
         if milliseconds is not None:
             return milliseconds / 1000
-    said = _header(headers, "retry-after")
+    said = fields.get("retry-after")
     seconds = _number(said)
     return seconds if seconds is not None else _until(said, wall)
 
@@ -143,21 +145,17 @@ def _quota(headers: HttpHeaders, wall: datetime) -> tuple[float | None, float | 
     RateLimit is a list of `"name";r=5;t=30` since the IETF's draft 8 and was `limit=9, remaining=5, reset=30` before.
     Where it tells of several quotas, the one counts of which the least is left.
     """
-    field = _header(headers, "ratelimit") or ""
+    fields = by_name(headers)
+    field = fields.get("ratelimit", "")
     items = [field] if "remaining=" in field else field.split(",")
     told = [(left, _part(_RESET, item)) for item in items if (left := _part(_LEFT, item)) is not None]
     if told:
         return min(told, key=lambda quota: (quota[0], -(quota[1] or 0)))
     for prefix in ("ratelimit-", "x-ratelimit-", "x-rate-limit-"):
-        left, reset = _number(_header(headers, prefix + "remaining")), _number(_header(headers, prefix + "reset"))
+        left, reset = _number(fields.get(prefix + "remaining")), _number(fields.get(prefix + "reset"))
         if reset is not None:
             return left, max(0.0, reset - wall.timestamp()) if reset > _UNIX_SINCE else reset
     return None, None
-
-
-def _header(headers: HttpHeaders, name: str) -> str | None:
-    values = [value for key, value in headers if key == name]
-    return ", ".join(values) if values else None
 
 
 def _part(name: re.Pattern[str], item: str) -> float | None:

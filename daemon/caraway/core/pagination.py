@@ -8,8 +8,9 @@ Pages stay at the origin of the first one. Whatever would end a table early with
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, unquote_plus, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote_plus, urlencode, urlsplit, urlunsplit
 
+from caraway.core.http_urls import join, place_of, server_of
 from caraway.core.json_pointer import MISSING, Pointer, resolve, spell
 from caraway.core.links import next_link
 
@@ -20,9 +21,6 @@ LONGEST = 16 * 1024
 MOST_PAGES = 100
 
 _VARIABLE = re.compile(r"\{(\w*)\}")
-_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
-_UNUSUAL = re.compile(r"[\x00-\x20\x7f\\]")
-_PORTS = {"http": 80, "https": 443}
 VARIABLES = frozenset({"offset", "limit", "page"})
 
 
@@ -93,7 +91,7 @@ class Pager:
         try:
             return join(url, target)
         except ValueError as error:
-            raise PagingError(f"names a next page elsewhere than at {_place(self._first)}.") from error
+            raise PagingError(f"names a next page elsewhere than at {server_of(place_of(self._first))}.") from error
 
     def _check(self, following: str) -> None:
         if len(following) > LONGEST:
@@ -115,24 +113,6 @@ class Pager:
         return with_query(url, dict(parse_qsl(filled, keep_blank_values=True)))
 
 
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port; ValueError for what has none, or a user."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
-        raise ValueError(url)
-    return parts.scheme, parts.hostname.lower().rstrip("."), parts.port or _PORTS[parts.scheme]
-
-
-def join(url: str, target: str) -> str:
-    """Where `target`, as the answer of `url` writes it, leads; ValueError unless to the same origin."""
-    if _UNUSUAL.search(target):
-        raise ValueError(target)
-    joined = urlunsplit(urlsplit(urljoin(url, quote(target, safe=_PRINTABLE)))._replace(fragment=""))
-    if origin(joined) != origin(url):
-        raise ValueError(joined)
-    return joined
-
-
 def with_query(url: str, parameters: dict[str, str]) -> str:
     """The address with these query parameters in place of those of the same names; the others stay as they are."""
     parts = urlsplit(url)
@@ -149,9 +129,3 @@ def check_template(template: str) -> None:
         raise ValueError("it needs {offset} or {page}, or each page would be the first one")
     if not all("=" in pair for pair in template.split("&")):
         raise ValueError("it has to be a query such as offset={offset}&limit={limit}")
-
-
-def _place(url: str) -> str:
-    """An address without its path, which may hold what is nobody's business."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

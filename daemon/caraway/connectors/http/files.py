@@ -20,11 +20,12 @@ from caraway.connectors.formats.failures import understanding
 from caraway.connectors.formats.options import NAMES, declared_types, formats_of, one_of
 from caraway.connectors.formats.rows import rows_of, shaped
 from caraway.connectors.formats.schemas import merged, with_declared
-from caraway.connectors.http.answers import Validators, shown
+from caraway.connectors.http.answers import Validators
 from caraway.connectors.http.copies import Copy
 from caraway.connectors.http.facts import Facts, load, reading, save
 from caraway.connectors.http.mirror import Mirror
 from caraway.connectors.http.streaming import Streaming
+from caraway.core.http_urls import place_of
 from caraway.errors import ConfigError, ConfigProblem, SourceError
 from caraway.model import ReadRequest
 from caraway.ports import Source
@@ -92,7 +93,7 @@ class HttpFile:
         return reading(self.url, self.format)
 
     def __str__(self) -> str:
-        return shown(self.url)
+        return place_of(self.url)
 
 
 class HttpFileSource:

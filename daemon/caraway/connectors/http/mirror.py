@@ -7,13 +7,13 @@ from pathlib import Path
 import trio
 
 from caraway import blocking
-from caraway.connectors.http.answers import Validators, failure, length_of, next_address, shown, validators
+from caraway.connectors.http.answers import Validators, failure, length_of, next_address, validators
 from caraway.connectors.http.copies import Copy, Download
 from caraway.connectors.http.streaming import Streamed, Streaming
+from caraway.core.http_urls import MOST_REDIRECTIONS, place_of
 from caraway.errors import SourceError
 from caraway.model import HttpRequest
 
-MOST_REDIRECTIONS = 5
 _PIECE = 1024**2
 _DISCARDING = 10.0
 
@@ -52,12 +52,12 @@ class Mirror:
                 there = next_address(url, answer.status, answer.headers, self._dataset)
                 if there is None:
                     if answer.status != 200 and not (answer.status == 304 and known.conditions):
-                        raise failure(answer.status, answer.headers, shown(url), self._dataset)
+                        raise failure(answer.status, answer.headers, place_of(url), self._dataset)
                     yield answer
                     return
             url = there
         raise SourceError(
-            f"{self._dataset}: {shown(self._url)} leads from one address to the next without end.",
+            f"{self._dataset}: {place_of(self._url)} leads from one address to the next without end.",
             remedy="Write the address of the file itself into `from`.",
             transient=False,
         )

@@ -1,5 +1,6 @@
 """What a dataset's parameters say of its API: what may be asked, how answers are read (reference/http_connector.md)."""
 
+import re
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
@@ -9,7 +10,8 @@ from caraway.connectors.http.decompose import read_layout
 from caraway.connectors.http.source import Api
 from caraway.connectors.http.urls import Address, parse_address
 from caraway.core.globs import Glob, parse_glob
-from caraway.core.http_policy import FRAMING, MOST_BODY, MOST_HEADERS, MOST_QUERY, TOKEN, RequestPolicy
+from caraway.core.http_fields import TOKEN
+from caraway.core.http_policy import MOST_BODY, MOST_HEADERS, MOST_QUERY, UNSETTABLE, RequestPolicy
 from caraway.core.json_pointer import Pointer, parse_pointer
 from caraway.core.pagination import MOST_PAGES, NO_PAGING, Paging, check_template
 from caraway.errors import ConfigError, ConfigProblem
@@ -117,9 +119,9 @@ def _allowed_headers(params: ConnectorParams, guarded: Collection[str]) -> froze
     listed = params.text("request_header_allowlist", "")
     names = [name.strip().lower() for name in listed.split(",")] if listed.strip() else []
     for name in names:
-        if not TOKEN.fullmatch(name):
+        if not re.fullmatch(TOKEN, name):
             raise params.wrong("request_header_allowlist", f"{name!r} is not the name of a header")
-        if name in FRAMING:
+        if name in UNSETTABLE:
             raise params.wrong("request_header_allowlist", f"{name!r} belongs to the connection; no query may set it")
         if name in guarded:
             raise params.wrong("request_header_allowlist", f"{name!r} authenticates the dataset; no query may set it")

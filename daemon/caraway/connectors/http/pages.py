@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import trio
@@ -14,16 +13,15 @@ from caraway.connectors.http.bodies import BodyError, read_body
 from caraway.connectors.http.decompose import Layout
 from caraway.connectors.http.rows import Exchange, make_batches
 from caraway.core.http_retry import retry_after
-from caraway.core.pagination import Pager, Paging, PagingError, join
+from caraway.core.http_urls import MOST_REDIRECTIONS, place_of, redirection
+from caraway.core.pagination import Pager, Paging, PagingError
 from caraway.errors import SourceError
 from caraway.model import HttpRequest, HttpResponse, Request
 from caraway.ports import Send
 
-MOST_REDIRECTIONS = 5
 INLINE = 128 * 1024
 """Bytes of a body that are read without a thread, in a few milliseconds."""
 
-_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _AS_GET: Final = {301: ("POST",), 302: ("POST",), 303: ("POST", "PUT", "PATCH", "DELETE")}
 """Which methods a redirection turns into a GET without a body (RFC 9110 15.4)."""
 
@@ -93,28 +91,24 @@ class Reader:
         """The answer, from where the server redirects to as well, and the place that gave it."""
         for _ in range(MOST_REDIRECTIONS + 1):
             response = await send(request)
-            place = f"{request.method} {shown(request.url)}"
-            location = response.header("location")
-            if response.status not in _REDIRECTIONS or location is None:
+            place = f"{request.method} {place_of(request.url)}"
+            url = self._redirection(request.url, response, place)
+            if url is None:
                 return response, place
-            request = self._redirected(request, response.status, location, place)
+            request = _redirected(request, url, response.status)
         raise SourceError(
             f"{self.dataset}: {place} leads to more than {MOST_REDIRECTIONS} redirections.", transient=False
         )
 
-    def _redirected(self, request: HttpRequest, status: int, location: str, place: str) -> HttpRequest:
+    def _redirection(self, url: str, response: HttpResponse, place: str) -> str | None:
         try:
-            url = join(request.url, location)
+            return redirection(url, response.status, response.headers)
         except ValueError as error:
             raise SourceError(
                 f"{self.dataset}: {place} leads to another server, which is not to get what is sent with a request.",
                 remedy="If it is meant, write its address into `from`.",
                 transient=False,
             ) from error
-        if request.method not in _AS_GET.get(status, ()):
-            return replace(request, url=url)
-        headers = tuple((name, value) for name, value in request.headers if name != "content-type")
-        return HttpRequest("GET", url, headers)
 
     def _judge(self, response: HttpResponse, place: str, pager: Pager) -> None:
         """Nothing for an answer that is rows, SourceError for one that is none."""
@@ -140,11 +134,12 @@ class Reader:
             )
 
 
+def _redirected(request: HttpRequest, url: str, status: int) -> HttpRequest:
+    if request.method not in _AS_GET.get(status, ()):
+        return replace(request, url=url)
+    headers = tuple((name, value) for name, value in request.headers if name != "content-type")
+    return HttpRequest("GET", url, headers)
+
+
 _LIMITED = "The API limits how often it is asked; ask less often, or set requests_per_second_limit."
 _TROUBLED = "The API has a problem; look there."
-
-
-def shown(url: str) -> str:
-    """An address without its query and user, which may hold what is nobody's business."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from caraway.connectors.http.bodies import Rows
 from caraway.connectors.http.decompose import CONTENT, EXCHANGE, FETCHED_AT, HEADERS, STATUS, Layout
+from caraway.core.http_fields import by_name
 from caraway.model import HttpHeaders, Request
 
 MOST_ROWS = 16_384
@@ -39,7 +40,7 @@ class Exchange:
             case _ if name == STATUS:
                 return self.status
             case _ if name == HEADERS:
-                return list(_joined(self.headers).items())
+                return list(by_name(self.headers).items())
             case _:
                 assert name == FETCHED_AT
                 return (self.at - _EPOCH) // timedelta(microseconds=1) * 1000
@@ -61,11 +62,3 @@ def _column(field: pa.Field, rows: Rows, exchange: Exchange, layout: Layout) -> 
     if field.name in EXCHANGE.names:
         return pa.repeat(pa.scalar(exchange.value(field.name), field.type), len(rows.values))
     return layout.column(field, rows)
-
-
-def _joined(headers: HttpHeaders) -> dict[str, str]:
-    """Each name once (RFC 9110 5.3)."""
-    joined: dict[str, str] = {}
-    for name, value in headers:
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    return joined

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
-_PORTS = {"http": 80, "https": 443}
+from caraway.core.http_urls import PORTS
+
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _IN_PATH = "/%:@!$&'()*+,;=~"
 _IN_QUERY = _IN_PATH + "?[]"
@@ -84,4 +85,4 @@ def parse_address(text: str, port: int | None = None) -> Address:
 
 def _netloc(scheme: str, host: str, port: int | None) -> str:
     bare = f"[{host}]" if ":" in host else host
-    return bare if port in (None, _PORTS[scheme]) else f"{bare}:{port}"
+    return bare if port in (None, PORTS[scheme]) else f"{bare}:{port}"

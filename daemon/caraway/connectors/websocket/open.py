@@ -15,12 +15,11 @@ from caraway.connectors.websocket.address import CURSOR, Address, parse_address
 from caraway.connectors.websocket.connection import MAX_MESSAGE_SIZE, PING_INTERVAL, Peer
 from caraway.connectors.websocket.sequence import Sequence
 from caraway.connectors.websocket.source import WebSocketSource
+from caraway.core.http_fields import TOKEN
 from caraway.errors import ConfigError, ConfigProblem
 from caraway.model import Secret
 from caraway.ports import Emit
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110 section 5.6.2"""
 _OURS = frozenset({"host", "connection", "upgrade", "content-length", "transfer-encoding"})
 LEAST_PING = 0.1
 MOST_PING = 3600.0
@@ -84,7 +83,7 @@ def _check_cursor(
 def _subprotocols(params: ConnectorParams) -> tuple[str, ...]:
     names = [name.strip() for name in params.text("ws_subprotocol", "").split(",")]
     for name in filter(None, names):
-        if not _TOKEN.fullmatch(name):
+        if not re.fullmatch(TOKEN, name):
             raise params.wrong("ws_subprotocol", f"{name!r} is not the name of a subprotocol")
     return tuple(filter(None, names))
 
@@ -98,7 +97,7 @@ def _headers(params: ConnectorParams) -> tuple[tuple[str, Secret], ...]:
 
 def _header(params: ConnectorParams, line: str) -> tuple[str, Secret]:
     name, colon, value = (part.strip() for part in line.partition(":"))
-    if not colon or not _TOKEN.fullmatch(name):
+    if not colon or not re.fullmatch(TOKEN, name):
         raise params.wrong("ws_headers", "each line is a header, `Name: value`")
     if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
         raise params.wrong("ws_headers", f"{name} is set by the handshake itself")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from caraway.config.params import ConnectorParams
 from caraway.connectors.http.transport.control import ControlStatistics, RateControls
-from caraway.connectors.http.transport.options import TransportOptions, origin_of, read_transport
+from caraway.connectors.http.transport.options import TransportOptions, read_transport
 from caraway.connectors.http.transport.transport import MAX_BODY, Transport
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Transport",
     "TransportOptions",
     "open_transport",
-    "origin_of",
     "read_transport",
 ]
 

@@ -5,19 +5,14 @@ import re
 from urllib.parse import SplitResult, unquote
 
 from caraway.config.params import ConnectorParams
+from caraway.core.http_fields import OF_THE_CONNECTION, TOKEN
 from caraway.model import Secret
 
 Headers = tuple[tuple[str, Secret], ...]
 """Names in lower case."""
 
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110 section 5.6.2"""
-_SEPARATOR = re.compile(rf"\r?\n|[,;]\s*(?={TOKEN.pattern}\s*:)")
+_SEPARATOR = re.compile(rf"\r?\n|[,;]\s*(?={TOKEN}\s*:)")
 """A comma or semicolon within a value is followed by no name."""
-RESERVED = frozenset(
-    {"host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive"}
-    | {"accept-encoding", "proxy-connection"}
-)
 
 
 def read_headers(params: ConnectorParams) -> Headers:
@@ -62,9 +57,9 @@ def _credentials(params: ConnectorParams, url: SplitResult) -> tuple[str | None,
 
 def _header(params: ConnectorParams, line: str) -> tuple[str, Secret]:
     name, colon, value = (part.strip() for part in line.partition(":"))
-    if not colon or not TOKEN.fullmatch(name):
+    if not colon or not re.fullmatch(TOKEN, name):
         raise params.wrong("http_headers", "each part is a header, `Name: value`")
-    if name.lower() in RESERVED:
+    if name.lower() in OF_THE_CONNECTION:
         raise params.wrong("http_headers", f"{name} is set by the connection itself")
     if not value.isascii() or not value.isprintable():
         raise params.wrong("http_headers", f"the value of {name} has characters that a header can't have")

@@ -4,6 +4,7 @@ none ──▶ fetched ──(a minute before its end, or refused by the API)─
 """
 
 import base64
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -14,9 +15,10 @@ import orjson
 import trio
 
 from caraway.config.params import ConnectorParams
-from caraway.connectors.http.transport.failures import place_of
-from caraway.connectors.http.transport.headers import RESERVED, TOKEN, Headers, given
+from caraway.connectors.http.transport.headers import Headers, given
+from caraway.core.http_fields import OF_THE_CONNECTION, TOKEN
 from caraway.core.http_retry import is_transient
+from caraway.core.http_urls import place_of
 from caraway.errors import SourceError
 from caraway.model import HttpRequest, HttpResponse, Secret
 from caraway.ports import Send
@@ -266,7 +268,7 @@ def _check(params: ConnectorParams, oauth: OAuth, headers: Headers) -> None:
     for name, value in needed.items():
         if value is None:
             raise params.wrong(name, f"the grant type {oauth.grant.value} needs it")
-    if not TOKEN.fullmatch(oauth.header) or oauth.header in RESERVED:
+    if not re.fullmatch(TOKEN, oauth.header) or oauth.header in OF_THE_CONNECTION:
         raise params.wrong("auth_header_name", f"{oauth.header!r} is no header that can take a token")
     if any(name == oauth.header for name, _ in headers):
         raise params.wrong("http_headers", f"{oauth.header} gets the token of auth_token_url; leave it out here")

@@ -13,6 +13,7 @@ from caraway.connectors.http.transport.limits import read_acquire_timeout, read_
 from caraway.connectors.http.transport.oauth import OAuth, read_oauth
 from caraway.connectors.http.transport.tls import read_tls
 from caraway.core.http_retry import Backoff, RetryPolicy
+from caraway.core.http_urls import origin_of
 from caraway.core.rate_control import NO_LIMITS, Limits
 
 CLIENT_TIMEOUT = 30.0
@@ -25,7 +26,6 @@ MOST_IDLE = 1000
 LONGEST_PROBE = 2048
 _JITTER = re.compile(r"0?\.\d{1,9}|[01](\.0{1,9})?", re.ASCII)
 _PATH = re.compile(r"/[!-~]*", re.ASCII)
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,6 @@ async def read_transport(params: ConnectorParams, url: str, *, directory: Path =
         await read_tls(params, directory, secure=address.scheme == "https" or (oauth is not None and oauth.secure)),
         _probe(params),
     )
-
-
-def origin_of(url: str) -> str:
-    """`scheme://host:port` of an absolute address, in lower case."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS[parts.scheme]}"
 
 
 def _retry(params: ConnectorParams) -> RetryPolicy:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import trio
 
-from caraway.connectors.http.transport import failures
 from caraway.connectors.http.transport.control import ControlStatistics, RateControls
 from caraway.connectors.http.transport.failures import ExchangeError
 from caraway.connectors.http.transport.oauth import Tokens
-from caraway.connectors.http.transport.options import TransportOptions, origin_of
+from caraway.connectors.http.transport.options import TransportOptions
 from caraway.connectors.http.transport.wire import Answer, Wire
 from caraway.core.http_retry import Answered, Outcome, Unanswered, cooldown, pause, retry_after
+from caraway.core.http_urls import origin_of, place_of
 from caraway.core.rate_control import Verdict, verdict
 from caraway.errors import SourceError
 from caraway.model import HttpHeaders, HttpRequest, HttpResponse, Secret
@@ -91,7 +91,7 @@ class Transport:
         async with self._exchange(HttpRequest("GET", self._options.origin + (path or _PROBE))) as answer:
             if path is not None and not 200 <= answer.status < 300:
                 raise SourceError(
-                    f"The health probe {failures.place_of(self._options.origin + path)} answered {answer.status}.",
+                    f"The health probe {place_of(self._options.origin + path)} answered {answer.status}.",
                     remedy="Check the API's health, and health_probe, which has to name a path that answers 2xx.",
                     code="UnhealthyEndpoint",
                 )
@@ -156,7 +156,7 @@ class Transport:
     async def _exchange(self, request: HttpRequest) -> AsyncIterator[Answer]:
         """One attempt; with another token once more, where the API did not accept the one it was shown."""
         if origin_of(request.url) != self._options.origin:
-            raise ValueError(f"{failures.place_of(request.url)} is not at {self._options.origin}")
+            raise ValueError(f"{place_of(request.url)} is not at {self._options.origin}")
         token = await self._tokens.get() if self._tokens is not None else None
         async with self._turn(request, token) as answer:
             if token is None or self._tokens is None or answer.status != 401 or not self._tokens.may_renew(token):

@@ -11,6 +11,8 @@ from caraway import __version__
 from caraway.connectors.http.transport import failures
 from caraway.connectors.http.transport.coding import ACCEPTED, CodingError, decoded, decoder_of
 from caraway.connectors.http.transport.options import TransportOptions
+from caraway.core.http_fields import first
+from caraway.core.http_urls import place_of
 from caraway.model import HttpHeaders, HttpRequest
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class Answer:
     @property
     def age(self) -> float:
         """Seconds since the origin gave it: what Age says (RFC 9111 5.1), and what the exchange took so far."""
-        said = next((value for name, value in self.headers if name == "age"), "")
+        said = first(self.headers, "age") or ""
         before = float(said) if said.isascii() and said.isdigit() and len(said) < 11 else 0.0
         return before + trio.current_time() - self._patience.began
 
@@ -92,7 +94,7 @@ class Wire:
     @asynccontextmanager
     async def exchange(self, request: HttpRequest) -> AsyncIterator[Answer]:
         """Send a request as it is and wait for the head of the answer; ExchangeError."""
-        patience = Patience(failures.place_of(request.url), self._options.client_timeout)
+        patience = Patience(place_of(request.url), self._options.client_timeout)
         try:
             encoded = _encode(request, self._options.connect_timeout)
         except UnicodeEncodeError:
