@@ -70,6 +70,7 @@ NAMED = [
     # what can't be met
     ((eq(PATH, None),), ()),
     ((among(PATH, None),), ()),
+    ((Or((eq(PATH, None), eq(QUERY, "q"))),), (Request(query="q"),)),
     ((IsNull(PATH),), ()),
     ((And((eq(PATH, "/a"), eq(PATH, "/b"))),), ()),
     ((And((eq(QUERY, "q"), eq(PATH, "/a"), eq(PATH, "/b"))),), ()),

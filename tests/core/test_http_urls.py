@@ -21,7 +21,7 @@ def test_origins(url, origin):
 
 @pytest.mark.parametrize("url", ["", "/x", "ftp://h/", "http:///x", "http://h:x/", "http://h:70000/"])
 def test_what_has_no_origin(url):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         origin_of(url)
 
 
@@ -51,7 +51,7 @@ def test_a_place_shows_no_secret():
 )
 def test_answers_lead_to_their_own_origin_alone(url, target, joined):
     if joined is None:
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"\w"):
             join(url, target)
     else:
         assert join(url, target) == joined

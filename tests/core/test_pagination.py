@@ -72,7 +72,7 @@ def test_what_a_pointer_finds(pointer, document, wanted):
     assert spell(steps) == pointer
 
 
-@pytest.mark.parametrize("text", ["", "a", "#/a", "/a~", "/a~2"])
+@pytest.mark.parametrize("text", ["", "a", "#/a", "/a~", "/a~2", "/a/b~"])
 def test_what_is_no_pointer(text):
     with pytest.raises(ValueError, match="JSON pointer"):
         parse_pointer(text)

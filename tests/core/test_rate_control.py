@@ -112,7 +112,7 @@ def test_nothing_can_finish_that_did_not_start():
         (None, Verdict.FAILED),
         *((status, Verdict.FAILED) for status in (408, 429, 500, 503, 599)),
         *((status, Verdict.ACCEPTED) for status in (200, 201, 299)),
-        *((status, Verdict.NEITHER) for status in (301, 304, 400, 401, 404)),
+        *((status, Verdict.NEITHER) for status in (300, 301, 304, 400, 401, 404)),
     ],
 )
 def test_verdicts(status, said):
