@@ -1,6 +1,7 @@
 """From a pod's words to rows over a real connection: file or API, probe, credentials, response cache, closing."""
 
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -175,6 +176,16 @@ async def test_the_response_cache_outlives_the_connection(tmp_path):
         assert at.shared.statistics()["api"].cache.hits == 1
         await again.fetch(Request(), namespace="apikey:1")
         assert at.origin.count("/") == 2
+
+
+async def test_what_an_answer_says_of_its_age_counts_once(tmp_path):
+    async with world(tmp_path) as at:
+        at.origin.put("/", json=[1], headers={"cache-control": "max-age=100", "age": "60"})
+        source = await at.open()
+        for _ in range(2):
+            found = await source.fetch(Request(), namespace="public")
+            assert 60 <= (datetime.now(UTC) - found.at).total_seconds() < 80
+        assert at.origin.count("/") == 1
 
 
 async def test_responses_are_kept_in_a_file_where_the_dataset_is(tmp_path):

@@ -20,7 +20,10 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """`body` is decoded of any content coding. `age` is RFC 9111's current_age: seconds since the origin gave it."""
+    """`body` is decoded of any content coding. `age` is RFC 9111's current_age: seconds since the origin gave it.
+
+    A transport tells of that only how long its exchange took (`ports.Send`).
+    """
 
     status: int
     headers: HttpHeaders = ()

@@ -11,7 +11,6 @@ from caraway import __version__
 from caraway.connectors.http.transport import failures
 from caraway.connectors.http.transport.coding import ACCEPTED, CodingError, decoded, decoder_of
 from caraway.connectors.http.transport.options import TransportOptions
-from caraway.core.http_fields import first
 from caraway.core.http_urls import place_of
 from caraway.model import HttpHeaders, HttpRequest
 
@@ -36,10 +35,8 @@ class Answer:
 
     @property
     def age(self) -> float:
-        """Seconds since the origin gave it: what Age says (RFC 9111 5.1), and what the exchange took so far."""
-        said = first(self.headers, "age") or ""
-        before = float(said) if said.isascii() and said.isdigit() and len(said) < 11 else 0.0
-        return before + trio.current_time() - self._patience.began
+        """What the exchange took so far, in seconds; what the origin says of it (Age, Date) is added by the cache."""
+        return trio.current_time() - self._patience.began
 
     async def read(self, limit: int) -> bytes:
         """All of it within the time for the exchange, no more than `limit` bytes; ExchangeError."""
