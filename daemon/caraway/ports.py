@@ -92,10 +92,10 @@ class RequestSource(Source, Protocol):
         """
         ...
 
-    async def fetch(self, request: Request, *, namespace: str) -> Fetched:
+    async def fetch(self, request: Request, *, namespace: str, anew: bool = False) -> Fetched:
         """Send one request, all pages of it. SourceError where there is no answer, or one of 429 or 5xx.
 
-        What is kept of it is kept for the `namespace` (`Principal.id`) alone.
+        What is kept of it is kept for the `namespace` (`Principal.id`) alone; `anew` asks the origin, whatever is kept.
         """
         ...
 

@@ -268,6 +268,7 @@ async def test_a_request_fetches_what_it_names_or_else_all(world, autojump_clock
         actor.request_refresh(RefreshOverrides(refresh_mode="caching"))
         await settle()
         assert world.source.asked == {"/a": 1, "/b": 2, "/c": 1, "/d": 1}
+        assert all(call.anew for call in world.source.calls)
         with pytest.raises(ConfigError, match="'full' is not possible"):
             actor.request_refresh(RefreshOverrides(refresh_mode="full"))
         with pytest.raises(ConfigError):

@@ -591,3 +591,11 @@ async def test_the_rest_of_a_source():
     assert "hush" not in repr(api.source)
     await api.source.aclose()
     assert api.closed
+
+
+async def test_a_fetch_anew_asks_past_every_cache():
+    api = Api("/items")
+    api.origin.put("/items", json=1)
+    await api.source.fetch(Request(), namespace="public")
+    await api.source.fetch(Request(), namespace="public", anew=True)
+    assert [dict(request.headers).get("cache-control") for request in api.sent] == [None, "no-cache"]

@@ -138,6 +138,16 @@ def test_equal_rows_of_several_requests_are_kept_whatever_key_is_declared(node: 
     assert [answer.headers["dataset-cache-status"].split("; age")[0] for answer in again] == ["api; hit"] * 2
 
 
+def test_a_refresh_by_hand_asks_the_origin_whatever_it_said(node: Node, origin: OriginProcess) -> None:
+    origin.put("/by-hand", json=1, headers={"cache-control": "max-age=3600"})
+    assert ask(node, of("api", "/by-hand")).text == '[{"content":"1"}]'
+    origin.put("/by-hand", json=2, headers={"cache-control": "max-age=3600"})
+    one = {"refresh_sql": "select * from api where request_path = '/by-hand'"}
+    assert node.post("/v1/datasets/api/acceleration/refresh", json=one).status_code == 201
+    wait_for(lambda: ask(node, of("api", "/by-hand")).text == '[{"content":"2"}]', "the new answer", 10)
+    assert origin.count("/by-hand") == 2
+
+
 def test_what_is_only_wanted_from_the_cache(node: Node, origin: OriginProcess) -> None:
     origin.put("/only", json=1)
     refused = ask(node, of("api", "/only"), cache_control="only-if-cached")

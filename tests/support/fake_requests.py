@@ -32,6 +32,7 @@ class Call:
     at: float
     request: Request
     namespace: str
+    anew: bool = False
 
 
 @dataclass
@@ -89,8 +90,8 @@ class FakeRequests:
             raise QueryError("request_path '/forbidden' is not allowed")
         return found
 
-    async def fetch(self, request: Request, *, namespace: str) -> Fetched:
-        self.calls.append(Call(round(trio.current_time(), 6), request, namespace))
+    async def fetch(self, request: Request, *, namespace: str, anew: bool = False) -> Fetched:
+        self.calls.append(Call(round(trio.current_time(), 6), request, namespace, anew))
         number = len(self.calls) - 1
         self.fetching += 1
         self.most_fetching = max(self.most_fetching, self.fetching)

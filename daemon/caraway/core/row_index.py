@@ -24,6 +24,13 @@ class Entry:
     size: int
     """Bytes of the rows in Arrow's memory, and OVERHEAD."""
     digest: bytes = UNKNOWN
+    age: float = 0.0
+    """Seconds since the origin gave it, when it was fetched: an HTTP cache on the way had it."""
+
+    @property
+    def given(self) -> float:
+        """When the origin gave it."""
+        return self.fetched - self.age
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -30,6 +30,7 @@ MOST_BYTES = 256 * 1024**2
 
 _EVERYTHING = Request()
 _JSON = "application/json"
+_ANEW = ("cache-control", "no-cache")
 
 
 def utc_now() -> datetime:
@@ -93,11 +94,11 @@ class HttpSource:
             policy.check(request)
         return requests
 
-    async def fetch(self, request: Request, *, namespace: str) -> Fetched:
+    async def fetch(self, request: Request, *, namespace: str, anew: bool = False) -> Fetched:
         await self._proven()
         batches: list[pa.RecordBatch] = []
         at, size = self._wall(), 0
-        async with aclosing(self._pages(request, namespace, self._api.layout.schema.names)) as pages:
+        async with aclosing(self._pages(request, namespace, self._api.layout.schema.names, anew=anew)) as pages:
             async for page in pages:
                 batches.extend(page.batches)
                 at, size = min(at, page.at), size + page.size
@@ -158,10 +159,14 @@ class HttpSource:
         except StoreError as error:
             raise SourceError(f"{self._api.dataset}: {error.message}", remedy=error.remedy, transient=False) from error
 
-    def _pages(self, request: Request, namespace: str, columns: Sequence[str]) -> AsyncGenerator[Page, None]:
+    def _pages(
+        self, request: Request, namespace: str, columns: Sequence[str], *, anew: bool = False
+    ) -> AsyncGenerator[Page, None]:
         # An API may answer by a header without naming it in Vary, so that requests with other headers share nothing.
         send = self._sender(f"{namespace} {request.headers}" if request.headers else namespace)
-        return self._reader.pages(request, self._first(request), send, columns)
+        first = self._first(request)
+        asked = replace(first, headers=(*first.headers, _ANEW)) if anew else first
+        return self._reader.pages(request, asked, send, columns)
 
     def _first(self, request: Request) -> HttpRequest:
         """The first page. It is judged here too: an earlier configuration may have stored the request."""

@@ -54,7 +54,7 @@ class Part:
     """What there is for one request; `aside` where its rows are not in the store."""
 
     status: ReadingStatus
-    fetched: float
+    given: float
     aside: Aside | None = None
 
 
@@ -129,12 +129,12 @@ class Answers:
             case Verdict.FRESH:
                 index.use(order.key)
                 counts.hits += 1
-                return Part(ReadingStatus.HIT, entry.fetched)
+                return Part(ReadingStatus.HIT, entry.given)
             case Verdict.STALE:
                 index.use(order.key)
                 counts.stale += 1
                 self.revalidations.start(order)
-                return Part(ReadingStatus.STALE, entry.fetched)
+                return Part(ReadingStatus.STALE, entry.given)
             case Verdict.EXPIRED:
                 return None
             case other:
@@ -169,9 +169,9 @@ class Answers:
         await flight.done.wait()
         match flight.outcome:
             case Kept(entry):
-                part = Part(ReadingStatus.MISS, entry.fetched)
+                part = Part(ReadingStatus.MISS, entry.given)
             case Spooled(entry, aside):
-                part = Part(ReadingStatus.MISS, entry.fetched, aside)
+                part = Part(ReadingStatus.MISS, entry.given, aside)
             case Failed(error):
                 return {order.key: self._instead(order, error, now)}
             case Lost(error):
@@ -189,7 +189,7 @@ class Answers:
             raise QueryError(f"The source of dataset {self.flights.dataset} failed: {error}", QueryFailure.SOURCE)
         self.shelf.index.use(order.key)
         self.shelf.counts.stale_if_error += 1
-        return Part(ReadingStatus.STALE_IF_ERROR, entry.fetched)
+        return Part(ReadingStatus.STALE_IF_ERROR, entry.given)
 
     # --- what is shown -----------------------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Answers:
 
     def _reading(self, asked: Asked, parts: Mapping[str, Part]) -> CacheReading:
         now, index = trio.current_time(), self.shelf.index
-        times, statuses = [part.fetched for part in parts.values()], [part.status for part in parts.values()]
+        times, statuses = [part.given for part in parts.values()], [part.status for part in parts.values()]
         if asked.all and (oldest := index.oldest(asked.namespace)) is not None:
             fresh = judge(now - oldest, self.shelf.policy) is Verdict.FRESH
             times.append(oldest)

@@ -198,7 +198,9 @@ class Caching:
         if link is None:
             raise SourceError(f"The source of dataset {self._name} is not connected.")
         async with link.use() as source:
-            fetched = await cast("RequestSource", source).fetch(order.request, namespace=order.namespace)
+            fetched = await cast("RequestSource", source).fetch(
+                order.request, namespace=order.namespace, anew=order.anew
+            )
         answers = self._answers
         assert answers is not None
         try:
@@ -221,9 +223,9 @@ class Caching:
         assert self._answers is not None
         assert self._writer is not None
         age = max(0.0, (self._bench.shared.wall() - brought.at).total_seconds())
-        rows, fetched = brought.rows, trio.current_time() - age
+        rows, now = brought.rows, trio.current_time()
         size = size_of(rows) + OVERHEAD
-        entry = Entry(order.key, order.namespace, order.request, fetched, rows.num_rows, size, brought.digest)
+        entry = Entry(order.key, order.namespace, order.request, now, rows.num_rows, size, brought.digest, age)
         if order.kept and await self._writer.put(entry, rows) is Place.STORED:
             return Kept(entry)
         try:

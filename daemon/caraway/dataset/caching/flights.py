@@ -24,12 +24,13 @@ FETCHES = 64
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The answer that is wanted; one that is not `kept` passes the store by."""
+    """The answer that is wanted; one that is not `kept` passes the store by, one `anew` every other cache too."""
 
     key: str
     namespace: str
     request: Request
     kept: bool = True
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,14 @@
 
     start ──▶ the requests of refresh_sql that are not fresh; with refresh_on_startup: always all, or else all entries
     schedule ──▶ the requests of refresh_sql, and entries past their ttl
-    request ──▶ the requests of its refresh_sql, or of the dataset's, or else all entries
+    request ──▶ the requests of its refresh_sql, or of the dataset's, or else all entries; no cache on the way counts
 
 What refresh_sql names is fetched for `public`, since nobody asks for it; an entry for whom it belongs to.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import chain
 from typing import NoReturn, assert_never
@@ -168,7 +168,8 @@ class Refresher:
             case Which.MISSING:
                 return (order for order in named or () if not _is_fresh(shelf, order.key))
             case Which.ALL:
-                return iter(named) if named is not None else _entries(shelf, stale=False)
+                chosen = iter(named) if named is not None else _entries(shelf, stale=False)
+                return (replace(order, anew=True) for order in chosen)
             case Which.DUE:
                 keys = {order.key for order in named or ()}
                 return chain(named or (), (order for order in _entries(shelf, stale=True) if order.key not in keys))
