@@ -179,6 +179,7 @@ class Origin:
         """Count and record anew."""
         self.requests.clear()
         self._counts.clear()
+        self.greatest = self._waiting
 
     # --- answers
 
