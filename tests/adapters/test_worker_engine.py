@@ -378,6 +378,18 @@ def test_a_new_snapshot_replaces_a_cached_one(worker, tmp_path):
     assert len(list(tmp_path.glob("parts-*"))) == len(links) - 1
 
 
+@pytest.mark.parametrize("write", [arrow_files, parquet_files])
+@pytest.mark.parametrize("only", [None, Compare("name", "=", lit("n0"))])
+def test_hidden_rows_are_not_there(worker, tmp_path, write, only):
+    if only is not None:
+        worker.tables.only["orders"] = only
+    worker.tables.data["orders"] = write(tmp_path, rows(20), name="some", hidden=(0, 7, 19))
+    expected = [n for n in range(20) if n not in {0, 7, 19} and (only is None or n % 3 == 0)]
+    assert [row["id"] for row in worker.rows("select id from orders order by id")] == expected
+    assert worker.rows("select count(*) as n from orders where ok") == [{"n": sum(n % 2 == 0 for n in expected)}]
+    assert list(worker.rows("select * from orders limit 1")[0]) == SCHEMA.names
+
+
 @pytest.mark.parametrize(
     ("text", "fatal"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caraway.accelerators.parquet.schema import physical_schema
 from caraway.core.predicate import Predicate
 from caraway.errors import QueryError, QueryFailure
 from caraway.latest import Latest
@@ -75,8 +76,11 @@ class FileTables:
             self.pins -= len(scans)
 
 
-def arrow_files(directory: Path, table: pa.Table, name: str = "t", files: int = 1) -> ArrowFiles:
-    paths = []
+def arrow_files(
+    directory: Path, table: pa.Table, name: str = "t", files: int = 1, hidden: Sequence[int] = ()
+) -> ArrowFiles:
+    """The table in so many files, without the rows at the `hidden` offsets if there are any."""
+    table, paths = with_offsets(table) if hidden else table, []
     share = -(-table.num_rows // files) or 1
     for number in range(files):
         path = directory / f"{name}-{number}.arrow"
@@ -84,7 +88,7 @@ def arrow_files(directory: Path, table: pa.Table, name: str = "t", files: int = 
         with pa.ipc.new_file(path, piece.schema) as writer:
             writer.write_table(piece)
         paths.append(path)
-    return ArrowFiles(tuple(paths))
+    return ArrowFiles(tuple(paths), _hidden(directory / f"{name}-gone", hidden))
 
 
 def with_offsets(table: pa.Table, start: int = 0) -> pa.Table:
@@ -110,6 +114,7 @@ def parquet_files(
 def _tails(path: Path, rest: pa.Table) -> tuple[IpcTail, ...]:
     if not rest.num_rows:
         return ()
+    rest = rest.cast(physical_schema(rest.schema.remove(rest.schema.get_field_index(OFFSET_COLUMN))))
     with path.open("wb") as file, pa.ipc.new_stream(file, rest.schema) as writer:
         for batch in rest.to_batches(max_chunksize=3):
             writer.write_batch(batch)

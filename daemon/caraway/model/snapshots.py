@@ -30,7 +30,7 @@ class SqliteTable:
 
 @dataclass(frozen=True, slots=True)
 class IpcTail:
-    """A write-ahead file in Arrow IPC stream format, valid up to `length` bytes."""
+    """A write-ahead file in Arrow IPC stream format, without dictionaries, valid up to `length` bytes."""
 
     path: Path
     length: int

@@ -19,7 +19,7 @@ from caraway.query.worker.pace import Pace
 from caraway.query.worker.parameters import bind
 from caraway.query.worker.planning import Planned, Statement, plan_of, sql_frame
 from caraway.query.worker.scans import Reading, only_selects
-from caraway.query.worker.tables import Opened, Tables
+from caraway.query.worker.tables import FEW_ROWS, Opened, Tables
 
 _OPTIONS = {
     "datafusion.execution.parquet.pushdown_filters": "true",
@@ -32,14 +32,13 @@ _PLANNING = {
     "datafusion.optimizer.enable_leaf_expression_pushdown": "false",
 }
 BATCH, SCAN_BATCH = 8192, 32768
-FEW_ROWS = 262_144
 MOST_SPILL = 100 * 1024**3
 """One query spills at most so many bytes, and at most half of what is free."""
 FOOTERS = "8M"
 """Of Parquet footers, for each session: the engine's default of 50M times the sessions would be a leak."""
 IDLE = 60.0
 """Seconds after which what no query used is let go."""
-_STOPS_EARLY = re.compile("limit|fetch|lim=|topk", re.IGNORECASE)
+_STOPS_EARLY = re.compile(r"Limit|TopK|\b(limit|fetch|lim)=")
 
 
 @dataclass(slots=True)

@@ -1,12 +1,10 @@
 """Pinned snapshots as tables of the engine: Parquet natively, Arrow memory-mapped, SQLite as a stream."""
 
 import contextlib
-import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,17 +17,16 @@ from caraway.errors import QueryError, QueryFailure
 from caraway.model import (
     OFFSET_COLUMN,
     ArrowFiles,
-    IpcTail,
     ParquetFiles,
     Pinned,
     ScanRequest,
     SnapshotData,
     SqliteTable,
 )
+from caraway.query.worker.stored import BATCH_ROWS, LIVE_COLUMN, Stored, mapped, read
 
-BATCH_ROWS = 65_536
-TINY = 4_096
-"""Batches of fewer rows on average are joined: the engine's work per batch would outweigh the copy."""
+FEW_ROWS = 262_144
+"""What one thread reads in less time than it takes to share out."""
 
 
 class Links:
@@ -56,7 +53,8 @@ class Links:
 class Opened:
     """A table of the engine and what must live as long as it is read.
 
-    Where not all rows may be shown, `stored` has those columns of the files too that are none of the table's.
+    Where not all rows may be shown, `stored` has those columns of the files too that are none of the table's, and
+    `columns` are the table's.
     """
 
     table: Table
@@ -64,6 +62,8 @@ class Opened:
     schema: pa.Schema
     links: Links | None = None
     stored: DataFrame | None = None
+    columns: Sequence[Expr] = ()
+    read: Stored = field(default_factory=Stored)
 
 
 class Tables:
@@ -83,10 +83,13 @@ class Tables:
             return Opened(_sqlite_table(request, pinned, schema), snapshot.data, schema)
         opened = self._opened.get(request.table)
         if opened is None or opened.data != snapshot.data or opened.schema != schema or not _suits(opened, pinned.only):
-            opened = self._files(snapshot.data, schema, everything=pinned.only is not None)
+            before = opened.read if opened is not None else Stored()
+            opened = self._files(snapshot.data, schema, before, everything=pinned.only is not None)
             self._opened[request.table] = opened
         self._used[request.table] = time.monotonic()
-        return opened if pinned.only is None else _admitted(opened, pinned.only, request.predicate)
+        if pinned.only is None:
+            return opened
+        return _admitted(opened, pinned.only, request.predicate if snapshot.rows > BATCH_ROWS else None)
 
     def is_open(self, request: ScanRequest, pinned: Pinned) -> bool:
         """Whether `open` would find it."""
@@ -104,43 +107,41 @@ class Tables:
         for name in set(self._opened).difference(names):
             self._opened.pop(name, None)
 
-    def _files(self, data: ArrowFiles | ParquetFiles, schema: pa.Schema, *, everything: bool) -> Opened:
-        links = None
+    def _files(self, data: ArrowFiles | ParquetFiles, schema: pa.Schema, before: Stored, *, everything: bool) -> Opened:
+        rows, links = read(data, before), None
         pieces: list[DataFrame] = []
-        match data:
-            case ArrowFiles(paths):
-                alike = _alike(batch for path in paths for batch in mapped(path))
-                pieces += [self._memory(spread(batches, self._partitions)) for batches in alike]
-            case ParquetFiles(parts, tails):
-                if parts:
-                    links = Links(parts, self._directory)
-                    pieces.append(self._frame(parquet_table(links.path, parts[-1])))
-                alike = _alike(batch for tail in tails for batch in tail_batches(tail))
-                pieces += [self._memory([batches]) for batches in alike]
+        if isinstance(data, ParquetFiles) and data.parts:
+            links = Links(data.parts, self._directory)
+            parts = self._frame(parquet_table(links.path, data.parts[-1]))
+            pieces.append(parts if data.hidden is None else self._without(parts, data.hidden))
+        pieces += [self._memory(batches, live=rows.hides) for batches in rows.batches()]
         if not everything:
-            return Opened(self._union(pieces, data.hidden, schema).into_view(), data, schema, links)
-        stored = self._union(pieces, data.hidden, _with_stored(schema, pieces))
-        return Opened(project(stored, schema).into_view(), data, schema, links, stored)
+            return Opened(self._union(pieces, schema).into_view(), data, schema, links, read=rows)
+        wanted = _with_stored(schema, pieces)
+        stored = pieces[0] if len(pieces) == 1 and _has(pieces[0], wanted) else self._union(pieces, wanted)
+        columns = columns_of(stored.schema(), schema)
+        return Opened(stored.select(*columns).into_view(), data, schema, links, stored, columns, rows)
 
-    def _union(self, pieces: list[DataFrame], hidden: Path | None, schema: pa.Schema) -> DataFrame:
+    def _union(self, pieces: list[DataFrame], schema: pa.Schema) -> DataFrame:
         if not pieces:
             return self._frame(memory_table(schema, [[]]))
-        gone = self._hidden(hidden) if hidden is not None else None
-        shown = [project(piece if gone is None else without(piece, gone), schema) for piece in pieces]
+        shown = [project(piece, schema) for piece in pieces]
         whole = shown[0]
         for more in shown[1:]:
             whole = whole.union(more)
         return whole
 
-    def _hidden(self, path: Path) -> DataFrame | None:
-        batches = mapped(path)
-        if not batches:
-            return None
-        named = [batch.rename_columns(["hidden"]) for batch in batches]
-        return self._frame(memory_table(named[0].schema, [named]))
+    def _without(self, rows: DataFrame, hidden: Path) -> DataFrame:
+        """The rows whose offset is not among the hidden ones."""
+        gone = [batch.rename_columns(["hidden"]) for batch in mapped(hidden)]
+        if not gone:
+            return rows
+        offsets = self._frame(memory_table(gone[0].schema, [gone]))
+        return rows.join(offsets, left_on=OFFSET_COLUMN, right_on="hidden", how="anti")
 
-    def _memory(self, partitions: list[list[pa.RecordBatch]]) -> DataFrame:
-        return self._frame(memory_table(partitions[0][0].schema, partitions))
+    def _memory(self, batches: list[pa.RecordBatch], *, live: bool) -> DataFrame:
+        rows = self._frame(memory_table(batches[0].schema, spread(batches, self._partitions)))
+        return rows.filter(_quoted(LIVE_COLUMN)) if live else rows
 
     def _frame(self, table: Table) -> DataFrame:
         return self._context.read_table(table)
@@ -153,47 +154,47 @@ def _suits(opened: Opened, only: Predicate | None) -> bool:
 
 def _with_stored(schema: pa.Schema, pieces: Sequence[DataFrame]) -> pa.Schema:
     """The table's columns and those that only its files have; the newest file tells of a column last."""
+    own = {*schema.names, OFFSET_COLUMN, LIVE_COLUMN}
     extra = {field.name: field for piece in pieces for field in piece.schema()}
-    return pa.schema([*schema, *(field for name, field in extra.items() if name not in {*schema.names, OFFSET_COLUMN})])
+    return pa.schema([*schema, *(field for name, field in extra.items() if name not in own)])
+
+
+def _has(rows: DataFrame, schema: pa.Schema) -> bool:
+    """Whether they have these columns in these types, among others."""
+    have = rows.schema()
+    return all(wanted.name in have.names and have.field(wanted.name).type == wanted.type for wanted in schema)
 
 
 def _admitted(opened: Opened, only: Predicate, hint: Predicate | None) -> Opened:
     """The table with those rows alone that `only` admits; the base stays open for other queries.
 
-    The query's own condition stands first, though the engine applies it again: it is mostly the cheaper one, and only
-    the rows that it leaves are compared further (1.2 against 2.6 ms for a key among 1 M rows in memory).
+    The query's own condition stands first if it is given, though the engine applies it again: it is mostly the cheaper
+    one, and only the rows that it leaves are compared further (1.2 against 2.6 ms for a key among 1 M rows in memory).
     """
     wanted, _ = split(hint)
     admitted, rest = split(only)
     if opened.stored is None or admitted is None or rest is not None:
         raise QueryError(f"The rows that {only} admits can't be told apart.", QueryFailure.INTERNAL)
     shown = opened.stored.filter(admitted if wanted is None else f"({wanted}) AND {admitted}")
-    return replace(opened, table=project(shown, opened.schema).into_view())
-
-
-def without(rows: DataFrame, gone: DataFrame) -> DataFrame:
-    """The rows whose offset is not among the hidden ones."""
-    return rows.join(gone, left_on=OFFSET_COLUMN, right_on="hidden", how="anti")
+    return replace(opened, table=shown.select(*opened.columns).into_view())
 
 
 def project(rows: DataFrame, schema: pa.Schema) -> DataFrame:
     """The columns of `schema`, in order and type; one that a partial answer of a source lacks is NULL."""
-    have = rows.schema()
+    return rows.select(*columns_of(rows.schema(), schema))
+
+
+def columns_of(have: pa.Schema, schema: pa.Schema) -> list[Expr]:
+    """The columns of `schema`, of rows that have these."""
     columns = []
-    for field in schema:
-        if have.get_field_index(field.name) < 0:
-            columns.append(lit(None).cast(field.type).alias(field.name))
-        elif have.field(field.name).type != field.type:
-            columns.append(_quoted(field.name).cast(field.type).alias(field.name))
+    for wanted in schema:
+        if have.get_field_index(wanted.name) < 0:
+            columns.append(lit(None).cast(wanted.type).alias(wanted.name))
+        elif have.field(wanted.name).type != wanted.type:
+            columns.append(_quoted(wanted.name).cast(wanted.type).alias(wanted.name))
         else:
-            columns.append(_quoted(field.name))
-    return rows.select(*columns)
-
-
-def _alike(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Runs of batches that have the same columns: files stay as they are when the table gets another one."""
-    for _, run in groupby(batches, key=lambda batch: batch.schema):
-        yield list(run)
+            columns.append(_quoted(wanted.name))
+    return columns
 
 
 def _quoted(name: str) -> Expr:
@@ -221,32 +222,12 @@ def parquet_table(folder: Path, sample: Path) -> Table:
     return context.table_provider("t")
 
 
-def mapped(path: Path) -> list[pa.RecordBatch]:
-    """The batches of an Arrow file, in place; they keep the mapping alive."""
-    with pa.memory_map(os.fspath(path)) as source:
-        reader = pa.ipc.open_file(source)
-        return [reader.get_batch(number) for number in range(reader.num_record_batches)]
-
-
-def tail_batches(tail: IpcTail) -> list[pa.RecordBatch]:
-    """The committed batches of a write-ahead file, many small ones joined."""
-    if tail.length == 0:
-        return []
-    with pa.memory_map(os.fspath(tail.path)) as source:
-        reader = pa.ipc.open_stream(source.read_buffer(tail.length))
-        batches = list(reader)
-    rows = sum(batch.num_rows for batch in batches)
-    if len(batches) > 1 and rows / len(batches) < TINY:
-        whole: list[pa.RecordBatch] = pa.Table.from_batches(batches).combine_chunks().to_batches(BATCH_ROWS)
-        return whole
-    return batches
-
-
 def spread(batches: list[pa.RecordBatch], partitions: int) -> list[list[pa.RecordBatch]]:
-    """The batches in up to `partitions` contiguous runs, cut small enough that each has its share."""
-    pieces = [batch.slice(start, BATCH_ROWS) for batch in batches for start in range(0, batch.num_rows, BATCH_ROWS)]
-    share = max(1, -(-len(pieces) // partitions))
-    return [pieces[start : start + share] for start in range(0, len(pieces), share)] or [[]]
+    """The batches in up to `partitions` contiguous runs; in one where that is quicker."""
+    if sum(batch.num_rows for batch in batches) <= FEW_ROWS:
+        return [batches]
+    share = -(-len(batches) // partitions)
+    return [batches[start : start + share] for start in range(0, len(batches), share)]
 
 
 def _sqlite_table(request: ScanRequest, pinned: Pinned, schema: pa.Schema) -> Table:
