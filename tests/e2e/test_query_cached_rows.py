@@ -71,20 +71,42 @@ QUESTIONS = [
 ]
 
 
+@asynccontextmanager
+async def asking(store):
+    """What the worker answers to SQL over a store, of which `only` admits some rows."""
+    tables = Cached(store)
+    actor = QueryActor(tables, QueryLimits(memory_limit=2**31), lambda _: None, cores=2)
+
+    async def ask(sql, only):
+        tables.only = only
+        async with actor.execute(Query(sql)) as result:
+            answer = orjson.loads(b"".join([chunk async for chunk in result]))
+            assert [reading.dataset for reading in result.readings] == ["t"]
+        return answer
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: actor.run(task_status=task_status))
+        with trio.fail_after(60):
+            yield ask
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("engine", ["arrow", *PERSISTENT])
 async def test_only_admitted_rows_are_shown(tmp_path, engine):
-    async with EngineUnderTest(engine, tmp_path).open(SPEC) as store, trio.open_nursery() as nursery:
+    async with EngineUnderTest(engine, tmp_path).open(SPEC) as store:
         for batch in DATA.to_batches(max_chunksize=2_500):
             await store.commit([Append(batch)], None)
         await store.commit([Delete(pa.record_batch({"n": pa.array([65, 66])}))], None)
-        tables = Cached(store)
-        actor = QueryActor(tables, QueryLimits(memory_limit=2**31), lambda _: None, cores=2)
-        await nursery.start(lambda task_status: actor.run(task_status=task_status))
-        with trio.fail_after(60):
+        async with asking(store) as ask:
             for only, sql, expected in QUESTIONS:
-                tables.only = only
-                async with actor.execute(Query(sql)) as result:
-                    answer = orjson.loads(b"".join([chunk async for chunk in result]))
-                    assert [reading.dataset for reading in result.readings] == ["t"]
-                assert answer == expected, (sql, only)
-        nursery.cancel_scope.cancel()
+                assert await ask(sql, only) == expected, (sql, only)
+
+
+@pytest.mark.parametrize("engine", ["arrow", *PERSISTENT])
+async def test_a_store_without_rows_shows_none(tmp_path, engine):
+    async with EngineUnderTest(engine, tmp_path).open(SPEC) as store:
+        await store.commit([], None)
+        async with asking(store) as ask:
+            for only in (None, entries(3), of_namespace("public")):
+                assert await ask("select count(*) as n from t", only) == [{"n": 0}], only
+                assert await ask("select * from t where n > 5", only) == [], only
