@@ -87,7 +87,7 @@ class Tables:
             opened = self._files(snapshot.data, schema, before, everything=pinned.only is not None)
             self._opened[request.table] = opened
         self._used[request.table] = time.monotonic()
-        if pinned.only is None:
+        if pinned.only is None or not snapshot.rows:  # without rows nothing tells of the columns to judge them by
             return opened
         return _admitted(opened, pinned.only, request.predicate if snapshot.rows > BATCH_ROWS else None)
 
