@@ -286,6 +286,22 @@ async def test_a_request_that_is_not_allowed_is_a_problem_of_refresh_sql(world, 
     assert len(world.of(RefreshFailed)) == 1
 
 
+async def test_what_one_request_names_wrongly_is_told_and_stays_no_problem_of_the_dataset(world, autojump_clock):
+    world.caching(ttl=10.0)
+    async with world.run() as actor:
+        actor.request_refresh(RefreshOverrides(refresh_sql="SELECT * FROM t WHERE request_path = '/forbidden'"))
+        await settle()
+        assert actor.status.value.state is State.READY
+        assert len(world.of(RefreshFailed)) == 1
+        actor.set_refresh_sql("SELECT * FROM t WHERE request_path = '/forbidden'")
+        actor.request_refresh()
+        await settle()
+        assert actor.status.value.state is State.ERROR
+        actor.request_refresh(RefreshOverrides(refresh_sql="SELECT * FROM t WHERE request_path = '/a'"))
+        await settle()
+        assert actor.status.value.state is State.ERROR
+
+
 async def test_a_refresh_gives_up_on_a_dead_source_and_the_next_one_tries_again(world, autojump_clock):
     world.caching(ttl=10.0, stale_if_error=float("inf"), keys={"refresh_check_interval": 60.0})
     async with world.run() as actor:

@@ -107,9 +107,10 @@ class Refresher:
         try:
             orders = self._orders(shelf, which, await self._named(sql or self._sql))
         except (QueryError, ConfigError, SourceError) as error:
-            self._unnamed(error)
+            self._unnamed(error, lasting=sql is None)
         else:
-            report.succeeded(Phase.REFRESH)
+            if sql is None:
+                report.succeeded(Phase.REFRESH)
             first = next(orders, None)
             if first is not None:
                 async with shared.permits:
@@ -139,14 +140,15 @@ class Refresher:
             shared.emit(RefreshFinished(self._name, _MODE, report.rows, size, trio.current_time() - began))
         report.ended()
 
-    def _unnamed(self, error: QueryError | ConfigError | SourceError) -> None:
-        """It can't be told what to fetch."""
+    def _unnamed(self, error: QueryError | ConfigError | SourceError, *, lasting: bool) -> None:
+        """It can't be told what to fetch; what one request alone named is no problem that lasts."""
         problem = (
             ConfigError(ConfigProblem(error.message, "acceleration.refresh_sql"))
             if isinstance(error, QueryError)
             else error
         )
-        self._bench.report.failed(Phase.REFRESH, problem)
+        if lasting:
+            self._bench.report.failed(Phase.REFRESH, problem)
         self._bench.shared.emit(RefreshFailed(self._name, _MODE, str(problem), None))
 
     # --- what is fetched ---------------------------------------------------------------------------------------------
