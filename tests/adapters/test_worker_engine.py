@@ -379,7 +379,7 @@ def test_a_new_snapshot_replaces_a_cached_one(worker, tmp_path):
 
 
 @pytest.mark.parametrize("write", [arrow_files, parquet_files])
-@pytest.mark.parametrize("only", [None, Compare("name", "=", lit("n0"))])
+@pytest.mark.parametrize("only", [None, Compare("name", "=", lit("n0", "utf8"))])
 def test_hidden_rows_are_not_there(worker, tmp_path, write, only):
     if only is not None:
         worker.tables.only["orders"] = only

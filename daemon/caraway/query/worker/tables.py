@@ -65,6 +65,11 @@ class Opened:
     columns: Sequence[Expr] = ()
     read: Stored = field(default_factory=Stored)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether its files never had a row."""
+        return self.links is None and not any(file.rows for file in self.read.files.values())
+
 
 class Tables:
     """Opens snapshots; keeps the newest of each table open, since the files of an equal snapshot are equal."""
@@ -87,7 +92,7 @@ class Tables:
             opened = self._files(snapshot.data, schema, before, everything=pinned.only is not None)
             self._opened[request.table] = opened
         self._used[request.table] = time.monotonic()
-        if pinned.only is None or not snapshot.rows:  # without rows nothing tells of the columns to judge them by
+        if pinned.only is None or opened.is_empty:  # without rows nothing tells of the columns to judge them by
             return opened
         return _admitted(opened, pinned.only, request.predicate if snapshot.rows > BATCH_ROWS else None)
 
