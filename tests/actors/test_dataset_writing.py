@@ -8,7 +8,7 @@ from functools import partial
 import pyarrow as pa
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.config.model import Access, FromUri, RefreshMode, StorageMode
@@ -288,7 +288,6 @@ PATIENCE = st.sampled_from([math.inf, math.inf, 0.3, 1.2])
 writer = st.lists(st.tuples(st.integers(0, 4), PATIENCE, st.sampled_from([0.0, 0.1, 0.7])), max_size=5)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     spec=st.sampled_from([PLAIN, KEYED, UPSERT]),
     writers=st.lists(writer, max_size=6),

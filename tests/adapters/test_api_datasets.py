@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.config.model import Acceleration, Caching, RefreshMode
@@ -25,6 +25,7 @@ from caraway.model import (
 )
 from caraway.servers.api.app import create_app
 from support.fake_services import FakeServices, ask, dataset
+from support.fuzz import fuzz
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -281,7 +282,7 @@ lines = st.sampled_from(["Accept", "Content-Type", "X-API-Key", "Origin"])
 header_values = st.text("a/*,;=q0.é\x01", max_size=9) | st.just("application/json")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzz(200)
 @given(
     st.sampled_from(["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"]),
     st.sampled_from(PATHS) | words.map(lambda w: f"/v1/datasets/{w}"),

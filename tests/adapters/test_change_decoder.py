@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.core.position import encode as cursor_of
@@ -15,6 +15,7 @@ from caraway.flight.codec import FlightData, decode, encode
 from caraway.flight.envelope import KEYS_TYPE, envelope_of
 from caraway.model import Append, Arrival, Delete, FlightMessage, Mark, Phase, Position, Truncate
 from support.flight import messages_of, sample_table
+from support.fuzz import fuzz
 
 SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("name", pa.string())])
 HERE, END = Position("e1", 7), Mark(1.5, Position("e1", 9))
@@ -338,7 +339,6 @@ def test_offsets_that_point_nowhere_are_refused():
 # --- fuzz ------------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.text("crudtx", max_size=20), st.booleans(), st.none() | st.just([]) | st.just(["id"]))
 def test_any_order_of_letters_is_replayed_row_by_row(ops, each_schema, keys):
     data = rows(*range(len(ops) - ops.count("t")))
@@ -371,7 +371,7 @@ def test_what_is_damaged_below_was_whole():
     assert letters == [Truncate, *[Append, Delete] * 4]
 
 
-@settings(max_examples=300, deadline=None)
+@fuzz(300)
 @given(st.data())
 def test_damaged_messages_are_survived(data):
     decoder = ChangeDecoder()
@@ -383,7 +383,6 @@ def test_damaged_messages_are_survived(data):
             decoder.decode(decode(bytes(wire)))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, len(MESSAGES) - 1), max_size=8), st.data())
 def test_any_order_of_messages_cut_anywhere_is_survived(order, data):
     decoder = ChangeDecoder()

@@ -4,7 +4,7 @@ import json
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.core.position import encode as cursor_of
@@ -13,6 +13,7 @@ from caraway.flight.codec import BatchDecoder, HeaderKind, decode, header_kind
 from caraway.flight.envelope import envelope_of
 from caraway.model import Append, Arrival, Delete, Mark, Phase, Position, Truncate
 from support.flight import sample_table
+from support.fuzz import fuzz
 
 SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("name", pa.string())])
 HERE, END = Position("e1", 7), Mark(1.5, Position("e1", 9))
@@ -238,7 +239,7 @@ def arrivals(draw):
     return Arrival(tuple(changes), phase, cursor, mark)
 
 
-@settings(max_examples=60, deadline=None)
+@fuzz(60)
 @given(st.lists(arrivals(), max_size=6), st.sampled_from([(), ("id",)]))
 def test_round_trip(stream, key):
     """Pieces of a copy may come one by one; what is live comes whole; nothing else changes."""

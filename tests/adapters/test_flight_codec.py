@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.errors import SourceError
@@ -20,6 +20,7 @@ from caraway.flight.codec import (
 )
 from caraway.model import FlightMessage
 from support.flight import messages_of, sample_table
+from support.fuzz import fuzz
 
 # Written down from the protobuf specification, not by this codec: tag, length, bytes.
 # The header is filled up with zeros, so that the body begins at byte 32.
@@ -152,7 +153,7 @@ def test_any_schema_bytes_are_a_schema_or_a_source_error(encapsulated):
 MESSAGES = [encode(message) for message in messages_of(sample_table(20))]
 
 
-@settings(max_examples=300, deadline=None)
+@fuzz(300)
 @given(st.data())
 def test_damaged_messages_are_survived(data):
     decoder = BatchDecoder()
@@ -164,7 +165,6 @@ def test_damaged_messages_are_survived(data):
             decoder.decode(decode(bytes(wire)))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_truncated_messages_are_survived(data):
     decoder = BatchDecoder()

@@ -1,11 +1,12 @@
 """Requests from bytes: what is read, what is refused, and that cuts do not matter."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.core.http_limits import HttpLimits
 from caraway.servers.http1.parser import Body, End, Head, Phase, Received, Refused, RequestParser
+from support.fuzz import fuzz
 
 LIMITS = HttpLimits(head_bytes=2000, headers=10, body_bytes=1000, small_body_bytes=100)
 HOST = b"Host: a\r\n"
@@ -205,7 +206,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
 
 
-@settings(max_examples=60, deadline=None)
+@fuzz(60)
 @given(st.lists(requests(), min_size=1, max_size=4), st.data())
 def test_cuts_do_not_matter(many: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(many)
@@ -217,7 +218,7 @@ def test_cuts_do_not_matter(many: list[bytes], data: st.DataObject) -> None:
     assert whole([event for piece in pieces for event in parser.feed(memoryview(piece))]) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@fuzz(150)
 @given(
     st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([case[1] for case in REFUSED]), requests()), max_size=5)
 )
@@ -229,7 +230,6 @@ def test_any_bytes_are_events_or_one_refusal(pieces: list[bytes]) -> None:
     assert not refused or events[-1] is refused[0]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(requests(), st.sampled_from([b"\r\n", POST, b"\r\nx"])), min_size=1, max_size=3), st.data())
 def test_what_comes_again_is_the_same_again(pieces: list[bytes], data: st.DataObject) -> None:
     fed = data.draw(st.lists(st.sampled_from(pieces), max_size=10))

@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.config.model import ColumnDecl
@@ -40,7 +40,6 @@ def rows_of(layout, body: bytes, *, kind: str = "application/json", status: int 
     return [row for batch in batches for row in batch.to_pylist()]
 
 
-@settings(max_examples=100, deadline=None)
 @given(body=st.binary(max_size=40) | VALUES.map(lambda value: json.dumps(value).encode()[:-1]), kind=KINDS)
 def test_no_body_makes_anything_but_rows_or_an_error(body, kind):
     for layout in (PLAIN, OWN):
@@ -49,7 +48,6 @@ def test_no_body_makes_anything_but_rows_or_an_error(body, kind):
                 rows_of(layout, body, kind=kind, status=status)
 
 
-@settings(max_examples=100, deadline=None)
 @given(VALUES)
 def test_json_comes_through_as_it_was(value):
     rows = rows_of(PLAIN, json.dumps(value).encode())
@@ -57,7 +55,6 @@ def test_json_comes_through_as_it_was(value):
     assert [json.loads(row["content"]) for row in rows] == wanted
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.dictionaries(KEYS, VALUES, max_size=4), max_size=4))
 def test_the_rest_is_what_no_column_took(values):
     for value in values:

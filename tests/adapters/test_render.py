@@ -11,13 +11,14 @@ import datafusion
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.errors import QueryError, QueryFailure
 from caraway.model import ResultFormat
 from caraway.query.worker import render, render_values
 from caraway.query.worker.render import renderer
+from support.fuzz import fuzz
 
 
 def rendered(fmt: ResultFormat, *batches: pa.RecordBatch, schema: pa.Schema | None = None) -> bytes:
@@ -163,7 +164,7 @@ def batches(draw: st.DrawFn) -> pa.RecordBatch:
     return pa.record_batch(arrays, names)
 
 
-@settings(deadline=None, max_examples=60)
+@fuzz(60)
 @given(batches(), st.integers(0, 6))
 def test_any_rows_equal_arrow_json(batch: pa.RecordBatch, cut: int) -> None:
     expected = rust_json(batch)
@@ -174,7 +175,7 @@ def test_any_rows_equal_arrow_json(batch: pa.RecordBatch, cut: int) -> None:
     assert envelope["data"] == orjson.loads(expected)
 
 
-@settings(deadline=None, max_examples=60)
+@fuzz(60)
 @given(batches())
 def test_any_flat_rows_equal_arrow_csv(batch: pa.RecordBatch) -> None:
     flat = [i for i, field in enumerate(batch.schema) if not pa.types.is_nested(field.type)]

@@ -6,7 +6,7 @@ from decimal import Decimal
 import datafusion
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.core.predicate import And, Compare, In, IsNull, Like, Literal, Not, Or
@@ -80,7 +80,6 @@ PREDICATES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(PREDICATES)
 def test_datafusion_and_the_kernels_agree(predicate):
     assert by_sql(predicate) == by_kernels(predicate)

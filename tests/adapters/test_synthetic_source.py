@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.config.model import Acceleration, Dataset, FromUri, RefreshMode
@@ -17,6 +17,7 @@ from caraway.errors import ConfigError
 from caraway.kernels import filter_batch
 from caraway.model import ReadRequest
 from caraway.secrets import Secrets
+from support.fuzz import fuzz
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -58,7 +59,7 @@ async def test_no_parameter_is_needed():
 
 @pytest.mark.parametrize("table", TABLES)
 @given(first=st.integers(0, 10**9), length=st.integers(1, 50), skip=st.integers(0, 49))
-@settings(max_examples=30, deadline=None)
+@fuzz(30)
 def test_a_row_is_the_same_in_any_range(table, first, length, skip):
     skip = min(skip, length - 1)
     whole = rows(table, first, first + length)
@@ -134,7 +135,7 @@ OPS = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
     rate=st.sampled_from([0.1, 1.0, 3.0, 7.0, 999.0, 100_000.0]),
     terms=st.lists(st.tuples(OPS, st.booleans(), st.integers(-5, 1005), st.integers(-2, 2)), min_size=1, max_size=3),
 )
-@settings(max_examples=300, deadline=None)
+@fuzz(300)
 def test_pruning_loses_no_row(rate, terms):
     growth = Growth(1000, rate, 7, START)
     whole = rows("orders", 0, 1000, rate=rate)

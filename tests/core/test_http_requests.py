@@ -4,7 +4,7 @@ import json
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.connectors.http.urls import parse_address
@@ -14,6 +14,7 @@ from caraway.core.http_requests import BODY, HEADERS, MOST_REQUESTS, PATH, QUERY
 from caraway.core.predicate import And, Compare, In, IsNull, Like, Literal, Not, Or, RawSql
 from caraway.errors import QueryError, QueryFailure
 from caraway.model import Request
+from support.fuzz import fuzz
 
 
 def text(value: str | None) -> Literal:
@@ -185,7 +186,6 @@ def met(predicate: object, row: dict[str, str], other: bool) -> bool:
     raise AssertionError(predicate)
 
 
-@settings(max_examples=100, deadline=None)
 @given(CONDITIONS)
 def test_the_requests_are_those_that_rows_of_the_answer_can_come_from(condition):
     try:
@@ -346,7 +346,7 @@ def as_read(path: str) -> str:
     return path
 
 
-@settings(max_examples=150, deadline=None)
+@fuzz(150)
 @given(base=st.sampled_from(BASES), path=TEXTS.map(lambda text: "/" + text), query=TEXTS)
 def test_no_request_that_is_accepted_leaves_the_base(base, path, query):
     request = Request(path, query)

@@ -2,16 +2,11 @@
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 SCALE = int(os.environ.get("FUZZ", "1"))
 
 
 def fuzz(examples: int) -> settings:
-    return settings(
-        deadline=None,
-        max_examples=examples * SCALE,
-        derandomize=SCALE == 1,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-    )
+    """In place of the 100 that `conftest.py` sets."""
+    return settings(max_examples=examples * SCALE)
