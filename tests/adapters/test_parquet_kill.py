@@ -25,12 +25,11 @@ from caraway.accelerators.parquet.engine import ParquetAccelerator, open_parquet
 from caraway.accelerators.storage import StorageSpec
 from caraway.config.model import Engine, StorageMode
 from caraway.model import Append, Cursor, Delete, OnConflict
+from support.committer import IMPORTED
 
 SCHEMA = pa.schema([("id", pa.int64()), ("note", pa.string())])
 LARGE = 66_000
 KILLS = 36
-IMPORTED = ["pyarrow.parquet", "pyarrow.dataset", "sqlite_utils", "caraway.accelerators.parquet.engine"]
-"""What children need not import again."""
 DISK_CALLS = {
     "pwrite",
     "fdatasync",
@@ -144,7 +143,7 @@ def run_child(folder: Path, call: int) -> tuple[int, int]:
     """How many steps were acknowledged before the process ended, and how many calls it made if it was not killed."""
     folder.mkdir()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
+    context.set_forkserver_preload(list(IMPORTED))
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=child, args=(folder, call, sender))
     process.start()

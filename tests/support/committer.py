@@ -1,9 +1,11 @@
 """A process that commits to a store until it is killed; `python -m support.committer ENGINE DIRECTORY`.
 
 It forks for each line `N` on its input: the fork opens the store, performs the actions N, N+1 .. and writes the number
-of each that the store acknowledged. What is stored after an action is known without it (`applied`).
+of each that the store acknowledged. What is stored after an action is known without it (`applied`). The engines are
+imported before, or each fork would take longer for that than for its commits.
 """
 
+import importlib
 import os
 import random
 import sys
@@ -17,6 +19,11 @@ from caraway.model import Append, Cursor, Delete, DeleteWhere, OnConflict, Table
 
 SCHEMA = pa.schema([("id", pa.int64()), ("word", pa.string()), ("tags", pa.list_(pa.int64()))])
 SPEC = TableSpec("orders", SCHEMA, ("id",), OnConflict.UPSERT)
+IMPORTED = (
+    *("pyarrow.parquet", "pyarrow.dataset", "sqlite_utils", "adbc_driver_sqlite"),
+    *("caraway.accelerators.parquet.engine", "caraway.accelerators.sqlite.engine", "support.engines"),
+)
+"""What forks need not import again."""
 Rows = dict[int, int]
 
 
@@ -80,6 +87,8 @@ async def commit_for_ever(engine: str, directory: Path, first: int) -> None:
 
 
 def main(engine: str, directory: Path) -> None:
+    for module in IMPORTED:
+        importlib.import_module(module)
     for line in iter(sys.stdin.readline, ""):
         child = os.fork()
         if child == 0:
