@@ -51,6 +51,11 @@ class SourceError(Exception):
         return f"{self.message} {self.remedy}".rstrip()
 
 
+def unnamed(message: str, dataset: str) -> str:
+    """What an error says, for a sentence that names its dataset already."""
+    return message.removeprefix(f"{dataset}: ")
+
+
 class StoreError(Exception):
     """A disk or an engine did not take or give data; `transient` as in SourceError (a full disk is)."""
 

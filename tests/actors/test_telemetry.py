@@ -5,7 +5,7 @@ import json
 import math
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -58,6 +58,12 @@ def test_text_line():
 
 def test_colour_marks_the_level():
     assert "\x1b[33m WARN\x1b[0m" in render_colour(line(failed()))
+
+
+def test_a_failure_names_its_dataset_once():
+    failure = RefreshFailed("orders", "full", "orders: the file is gone. Look for it.", 1.0)
+    assert str(failure) == "Failed to refresh dataset orders: the file is gone. Look for it; next attempt in 1.0s"
+    assert str(replace(failure, retry_in=None)).endswith("dataset orders: the file is gone. Look for it.")
 
 
 def test_json_line_has_the_event_and_its_fields():

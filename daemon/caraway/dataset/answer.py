@@ -8,7 +8,7 @@ import pyarrow as pa
 from caraway.dataset.fetch import conformed
 from caraway.dataset.link import Link
 from caraway.dataset.spool import Spool, SpoolFile
-from caraway.errors import QueryError, QueryFailure, SourceError, StoreError
+from caraway.errors import QueryError, QueryFailure, SourceError, StoreError, unnamed
 from caraway.model import ReadRequest, ScanRequest, Snapshot
 from caraway.ports import Source
 
@@ -25,7 +25,8 @@ async def source_snapshot(link: Link, scan: ScanRequest, schema: pa.Schema, spoo
             async with link.use() as source:
                 snapshot = await _read(source, scan, columns, file)
         except (SourceError, StoreError) as error:
-            raise QueryError(f"The source of dataset {scan.table} failed: {error}", QueryFailure.SOURCE) from error
+            told = unnamed(str(error), scan.table)
+            raise QueryError(f"The source of dataset {scan.table} failed: {told}", QueryFailure.SOURCE) from error
         yield snapshot
 
 

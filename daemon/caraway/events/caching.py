@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from caraway.errors import unnamed
 from caraway.events.base import Event, Level
 
 
@@ -30,7 +31,8 @@ class CacheSourceFailed(Event):
     error: str
 
     def __str__(self) -> str:
-        return f"The source of {self.dataset} fails, and cached answers stand in where they may: {self.error}"
+        error = unnamed(self.error, self.dataset)
+        return f"The source of dataset {self.dataset} fails, and cached answers stand in where they may: {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class CacheSourceRecovered(Event):
     failures: int
 
     def __str__(self) -> str:
-        return f"The source of {self.dataset} answers again, after {self.failures:,} failures in {self.seconds:.0f}s"
+        again = f"The source of dataset {self.dataset} answers again"
+        return f"{again}, after {self.failures:,} failures in {self.seconds:.0f}s"
 
 
 @dataclass(frozen=True, slots=True)

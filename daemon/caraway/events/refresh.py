@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from caraway.errors import unnamed
 from caraway.events.base import Event, Level
 
 
@@ -55,8 +56,8 @@ class RefreshFailed(Event):
     retry_in: float | None
 
     def __str__(self) -> str:
-        tail = f"; next attempt in {self.retry_in:.1f}s" if self.retry_in is not None else ""
-        return f"Failed to refresh dataset {self.dataset}: {self.error}{tail}"
+        told = f"Failed to refresh dataset {self.dataset}: {unnamed(self.error, self.dataset)}"
+        return told if self.retry_in is None else f"{told.rstrip('.')}; next attempt in {self.retry_in:.1f}s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from caraway.dataset.caching.flights import Failed, Flight, Flights, Kept, Lost,
 from caraway.dataset.caching.revalidations import Revalidations
 from caraway.dataset.caching.shelf import Shelf
 from caraway.dataset.spool import Spool
-from caraway.errors import QueryError, QueryFailure, SourceError
+from caraway.errors import QueryError, QueryFailure, SourceError, unnamed
 from caraway.model import CacheReading, Pinned, ReadingStatus, Request, ScanRequest
 from caraway.ports import Accelerator, RequestSource
 
@@ -186,7 +186,10 @@ class Answers:
         entry = self.shelf.index.find(order.key)
         if entry is None or not stands_in(now - entry.fetched, self.shelf.policy):
             self.shelf.counts.misses += 1
-            raise QueryError(f"The source of dataset {self.flights.dataset} failed: {error}", QueryFailure.SOURCE)
+            dataset = self.flights.dataset
+            raise QueryError(
+                f"The source of dataset {dataset} failed: {unnamed(str(error), dataset)}", QueryFailure.SOURCE
+            )
         self.shelf.index.use(order.key)
         self.shelf.counts.stale_if_error += 1
         return Part(ReadingStatus.STALE_IF_ERROR, entry.given)
