@@ -17,6 +17,7 @@ from caraway.model import Append, Arrival, Delete, Mark, OnConflict, Phase, Posi
 from support.engines import NAMES, EngineUnderTest, rows_of
 from support.fake_accelerator import FakeAccelerator
 from support.followers import Copy
+from support.fuzz import SCALE
 
 SCHEMA = pa.schema([("id", pa.int64()), ("word", pa.string())])
 SPEC = TableSpec("orders", SCHEMA, ("id",), OnConflict.UPSERT)
@@ -395,7 +396,7 @@ def walk(name, directory, seed, steps):
     trio.run(Walk(EngineUnderTest(name, directory), seed).run, steps, clock=MockClock(autojump_threshold=0))
 
 
-@pytest.mark.parametrize("tens", range(30))
+@pytest.mark.parametrize("tens", range(8 * SCALE))
 def test_a_copy_ends_equal_to_the_log_whatever_happens(tens):
     for seed in range(tens * 10, tens * 10 + 10):
         walk("fake", Path(), seed, 25)

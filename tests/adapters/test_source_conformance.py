@@ -31,7 +31,7 @@ from caraway.secrets import Secrets
 from support.fake_source import FakeSource
 
 AT = datetime(2025, 6, 1, tzinfo=UTC)
-ROWS = 150_000
+ROWS = 90_000
 LARGEST_BATCH = 200_000
 
 
@@ -46,7 +46,7 @@ def orders(rows: int = ROWS) -> pa.Table:
 def folder(tmp_path_factory) -> Path:
     """The rows as Parquet, CSV and JSON lines, in two files each."""
     made = tmp_path_factory.mktemp("orders")
-    for name, part in (("a", orders().slice(0, 100_000)), ("b", orders().slice(100_000))):
+    for name, part in (("a", orders().slice(0, 70_000)), ("b", orders().slice(70_000))):
         pa.parquet.write_table(part, made / f"{name}.parquet", row_group_size=30_000)
         pa.csv.write_csv(part, made / f"{name}.csv")
         rows = (orjson.dumps(row, default=float) for row in part.to_pylist())
