@@ -51,7 +51,7 @@ def pod(folder: Path, text: str, *overrides: str) -> Spicepod:
 
 
 LATER = """
-    runtime.telemetry runtime.task_history runtime.cpu runtime.tracing
+    runtime.caching.sql_results.warmup runtime.telemetry runtime.task_history runtime.cpu runtime.tracing
     runtime.mcp datasets[0].has_metadata_table datasets[0].check_availability
     datasets[0].metrics datasets[0].acceleration.params.query_federation datasets[0].acceleration.metrics
 """

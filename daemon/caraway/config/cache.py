@@ -32,6 +32,8 @@ def _sql_results(section: Section) -> ResultsCacheConfig:
         stale_while_revalidate_ttl=section.seconds("stale_while_revalidate_ttl", 0.0),
         warmup=section.word("warmup", "disabled", "on_first_refresh"),
     )
+    if config.warmup != "disabled":
+        section.without_effect("warmup")
     _engine(section)
     section.close()
     return config

@@ -95,7 +95,9 @@ def _read_pod(root: Section, directory: Path) -> Spicepod:
         root.warn("dependencies", "other pods are not loaded in this version")
     root.close()
     root.findings.check_references(store.name for store in pod.secrets)
-    root.findings.check_parents(dataset.name for dataset in pod.datasets if _has_log(dataset))
+    cached = [dataset.name for dataset in pod.datasets if _is_cached(dataset)]
+    accelerated = [dataset.name for dataset in pod.datasets if dataset.acceleration is not None]
+    root.findings.check_parents(accelerated, cached=cached)
     _check_revalidation(root, pod)
     _check_warm_up(root, pod)
     _check_depends_on(root, pod)
@@ -223,7 +225,8 @@ def _with_key(child: Dataset, keys: Acceleration, primary_key: tuple[str, ...]) 
 
 def _check_revalidation(root: Section, pod: Spicepod) -> None:
     """Two layers that revalidate the same rows would hide each other's staleness (reference/spicepod.md 3.1)."""
-    if pod.runtime.sql_results.stale_while_revalidate_ttl == 0:
+    results = pod.runtime.sql_results
+    if not results.enabled or results.stale_while_revalidate_ttl == 0:
         return
     for dataset in pod.datasets:
         if dataset.acceleration is not None and dataset.acceleration.caching.stale_while_revalidate > 0:
@@ -233,9 +236,9 @@ def _check_revalidation(root: Section, pod: Spicepod) -> None:
             )
 
 
-def _has_log(dataset: Dataset) -> bool:
-    """Whether a localpod can follow it: the rows of caching mode belong to those who asked for them."""
-    return dataset.acceleration is not None and dataset.acceleration.refresh_mode is not RefreshMode.CACHING
+def _is_cached(dataset: Dataset) -> bool:
+    """Whether no localpod can follow it: the rows of caching mode belong to those who asked for them."""
+    return dataset.acceleration is not None and dataset.acceleration.refresh_mode is RefreshMode.CACHING
 
 
 def _check_warm_up(root: Section, pod: Spicepod) -> None:

@@ -1,7 +1,7 @@
 """What a YAML node is, and the list of what was found wrong with the nodes of a pod."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 import yaml
@@ -53,12 +53,18 @@ class Findings:
         """Remember that one dataset follows another."""
         self._parents.append((node, key, child, parent))
 
-    def check_parents(self, accelerated: Iterable[str]) -> None:
-        """Note the children of what is not an accelerated dataset, and those whose line of parents has no end."""
+    def check_parents(self, accelerated: Iterable[str], *, cached: Collection[str]) -> None:
+        """Note the children of what is not an accelerated dataset, and those whose line of parents has no end.
+
+        `cached` are the datasets that no other can follow.
+        """
         names = list(accelerated)
         parents = {child: parent for _, _, child, parent in self._parents}
         for node, key, child, parent in self._parents:
-            if parent not in names:
+            if parent in cached:
+                why = "keeps answers for those who ask (refresh_mode caching), which none can follow"
+                self.problem(node, key, f"{parent!r} {why}")
+            elif parent not in names:
                 hint = did_you_mean(parent, names)
                 self.problem(node, key, f"there is no accelerated dataset {parent!r} in this pod{hint}")
             elif _is_circle(child, parents):
