@@ -13,7 +13,7 @@ from caraway.config.model import QueryLimits
 from caraway.errors import QueryError, QueryFailure
 from caraway.events import QueryFinished, WorkerDied, WorkerStarted, WorkerStopped
 from caraway.model import ArrowFiles, CacheReading, FlightMessage, PlanFacts, Principal, Query, ReadingStatus
-from caraway.query.actor import WAITING_PER_RUNNING, QueryActor
+from caraway.query.actor import PAUSED, WAITING_PER_RUNNING, QueryActor
 from caraway.query.protocol import ProtocolError
 from support.fake_worker import FakeWorker
 from support.query_tables import FileTables
@@ -202,6 +202,21 @@ async def test_a_query_that_does_not_stop_loses_its_worker_after_a_second(autoju
     assert rig.outcomes() == [("stuck", "cancelled"), ("ok", "")]
 
 
+async def test_a_worker_that_said_it_has_stopped_is_not_waited_for(autojump_clock, rig):
+    began = trio.current_time()
+    assert await rig.rows("over") == [b"all"]
+    assert trio.current_time() == began
+    assert not any("killed" in line for line in rig.log)
+
+
+async def test_what_runs_on_after_its_answer_loses_its_worker_after_a_second(autojump_clock, rig):
+    began = trio.current_time()
+    assert await rig.rows("lingering") == [b"all"]
+    assert trio.current_time() == began + 1
+    assert rig.log[-1] == f"killed at {began + 1:g}"
+    assert rig.outcomes() == [("lingering", "")]
+
+
 async def test_leaving_early_is_a_cancellation(autojump_clock, rig):
     async with rig.actor.execute(Query("slow 1")) as result:
         async for _ in result:
@@ -274,6 +289,58 @@ async def test_zero_means_no_bound(autojump_clock):
             for _ in range(50):
                 nursery.start_soon(rig.outcome, "late 1", came)
         assert {when for _, _, when in came} == {1.5}
+
+
+async def test_who_waits_for_a_source_lends_the_place_and_is_the_next_to_get_one(autojump_clock):
+    async with running(Rig(max_concurrent_queries=1)) as rig:
+        rig.tables.seconds["t"] = 9
+        came = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.outcome, "read t", came)
+            await trio.sleep(1)
+            for n in range(9):
+                nursery.start_soon(rig.outcome, f"late 3.{n}", came)
+        ends = {sql: when for sql, _, when in came}
+        assert min(ends.values()) == pytest.approx(1 + 3, abs=0.9)
+        at = [sql for sql, _, _ in came].index("read t")
+        began = max(when for sql, _, when in came[:at])
+        assert ends["read t"] == pytest.approx(began + 2), "as soon as the one that ran was done"
+        assert 9.5 < ends["read t"] < 9.5 + 4 + 2
+        assert "running=0 waiting=0 paused=0" in repr(rig.actor)
+
+
+async def test_so_many_lend_their_places_and_more_keep_them(autojump_clock):
+    async with running(Rig(max_concurrent_queries=2)) as rig:
+        rig.tables.seconds["t"] = 1000
+        came = []
+        async with trio.open_nursery() as nursery:
+            for _ in range(PAUSED + 1):
+                nursery.start_soon(rig.outcome, "read t", came)
+            await trio.sleep(10)
+            assert "running=1 waiting=0 paused=64" in repr(rig.actor)
+            assert await rig.rows("ok") == [b"0"]
+            nursery.start_soon(rig.outcome, "read t", came)
+            await trio.sleep(10)
+            with trio.move_on_after(100) as waiting:
+                await rig.rows("ok")
+            assert waiting.cancelled_caught
+            nursery.cancel_scope.cancel()
+        assert "running=0 waiting=0 paused=0" in repr(rig.actor)
+
+
+@pytest.mark.parametrize("end", [0.5, 0.52, 0.6, 5, 9.6])
+async def test_whoever_leaves_while_the_place_is_lent_leaves_nothing(autojump_clock, end):
+    async with running(Rig(max_concurrent_queries=1)) as rig:
+        rig.tables.seconds["t"] = 9
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.outcome, "read t", [])
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(rig.outcome, "late 30", [])
+            await trio.sleep(end)
+            nursery.cancel_scope.cancel()
+        assert "running=0 waiting=0 paused=0" in repr(rig.actor)
+        assert rig.tables.pins == 0
+        assert await rig.rows("ok") == [b"0"]
 
 
 async def test_a_waiting_query_that_leaves_frees_its_place(autojump_clock):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import trio
 
 from caraway.accelerators.parquet.schema import physical_schema
 from caraway.core.predicate import Predicate
@@ -44,6 +45,8 @@ class FileTables:
         self.data: dict[str, SnapshotData] = {}
         self.sources: dict[str, SnapshotData] = {}
         self.not_ready: set[str] = set()
+        self.seconds: dict[str, float] = {}
+        """That a table takes to be resolved."""
         self.only: dict[str, Predicate] = {}
         self.readings: dict[str, CacheReading] = {}
         self.scans: list[ScanRequest] = []
@@ -65,6 +68,7 @@ class FileTables:
                 raise QueryError(
                     f"Acceleration not ready; loading initial data for {scan.table}", QueryFailure.NOT_READY
                 )
+        await trio.sleep(max((self.seconds.get(scan.table, 0.0) for scan in scans), default=0.0))
         self.pins += len(scans)
         try:
             files = [(self.sources if scan.from_source else self.data)[scan.table] for scan in scans]

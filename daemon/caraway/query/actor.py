@@ -1,18 +1,16 @@
 """The query actor: admits queries, keeps workers alive, and sees to it that no query outlives its caller."""
 
-import itertools
 import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
 import trio
 
 from caraway.config.model import QueryLimits
-from caraway.core import admission
-from caraway.core.admission import Queue, Ticket
+from caraway.core.admission import Limits
 from caraway.core.casualties import Casualty, Death, Verdict, restart_delay, verdict
 from caraway.errors import QueryError, QueryFailure
 from caraway.events import QueryFinished, WorkerDied, WorkerStarted, WorkerStopped
@@ -21,6 +19,7 @@ from caraway.model import FlightMessage, Query, ResultFormat
 from caraway.ports import Emit, Planned, Tables
 from caraway.query.answer import Answer, Conversation, Listener, WorkerDiedError, lost, timed_out
 from caraway.query.machine import usable_memory
+from caraway.query.places import Elsewhere, Places
 from caraway.query.process import Worker, WorkerProcess, private_directory, wipe_left_over
 from caraway.query.protocol import ProtocolError, Schema, Work
 from caraway.query.settings import worker_settings
@@ -32,6 +31,8 @@ SMALL_MEMORY = 1024**3
 """With less than this to share, a worker starts with the first query instead of with the daemon."""
 SETTLED = 10.0
 """A worker that lived so many seconds was sound: its end does not slow the next start down."""
+PAUSED = 64
+"""Queries at a time that wait for a source without a place to run in; each costs the worker a session."""
 PLANNINGS = 16
 """Schema-only questions at a time; they pass by the queue of queries, being short."""
 
@@ -56,10 +57,7 @@ class QueryActor:
         self._start = start or self._process
         running = limits.max_concurrent_queries
         bound = 4 * self._cores if running is None else running or None
-        self._bounds = admission.Limits(bound, WAITING_PER_RUNNING * (bound or self._cores))
-        self._queue = Queue()
-        self._granted: dict[int, trio.Event] = {}
-        self._tickets = itertools.count(1)
+        self._places = Places(Limits(bound, WAITING_PER_RUNNING * (bound or self._cores), PAUSED))
         self._workers: Latest[tuple[Worker, ...]] = Latest(())
         self._wanted = trio.Event()
         self._stopping = False
@@ -67,7 +65,7 @@ class QueryActor:
 
     def __repr__(self) -> str:
         pids = [worker.pid for worker in self._workers.value]
-        return f"<QueryActor workers={pids} running={len(self._queue.running)} waiting={len(self._queue.waiting)}>"
+        return f"<QueryActor workers={pids} {self._places!r}>"
 
     # --- the task ----------------------------------------------------------------------------------------------------
 
@@ -79,6 +77,7 @@ class QueryActor:
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._places.run)
                 for _ in range(self._limits.workers):
                     nursery.start_soon(self._keep_worker)
         finally:
@@ -142,10 +141,11 @@ class QueryActor:
         casualty = Casualty(streamed=False, alone=False, attempt=1)
         while True:
             async with AsyncExitStack() as held:
-                await held.enter_async_context(self._admitted(query, deadline, alone=casualty.alone))
+                place = self._places.taken(query.principal.id, alone=casualty.alone)
+                elsewhere = await self._in_time(deadline, held.enter_async_context, place)
                 worker = await self._worker(deadline)
                 try:
-                    conversation = await held.enter_async_context(self._conversation(worker, listener))
+                    conversation = await held.enter_async_context(self._conversation(worker, listener, elsewhere))
                     answer = Answer(conversation, query, deadline)
                     await self._in_time(deadline, conversation.ask, query, Work.ROWS)
                     await self._in_time(deadline, answer.begin)
@@ -162,7 +162,7 @@ class QueryActor:
             while True:
                 worker = await self._worker(deadline)
                 try:
-                    async with self._conversation(worker, Listener()) as conversation:
+                    async with self._conversation(worker, Listener(), nullcontext) as conversation:
                         await self._in_time(deadline, conversation.ask, query, work)
                         schema = await self._in_time(deadline, conversation.next)
                 except WorkerDiedError as error:
@@ -187,32 +187,6 @@ class QueryActor:
 
     # --- what a query waits for --------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _admitted(self, query: Query, deadline: float, *, alone: bool) -> AsyncIterator[None]:
-        ticket = Ticket(next(self._tickets), query.principal.id, alone)
-        queue = admission.arrive(self._queue, ticket, self._bounds)
-        if queue is None:
-            raise QueryError(
-                f"{len(self._queue.waiting)} queries wait already (runtime.query.max_concurrent_queries is "
-                f"{self._bounds.running}). Try again later.",
-                QueryFailure.OVERLOADED,
-            )
-        self._queue, granted = queue, self._granted.setdefault(ticket.id, trio.Event())
-        self._grant()
-        try:
-            if not granted.is_set():
-                await self._in_time(deadline, granted.wait)
-            yield
-        finally:
-            del self._granted[ticket.id]
-            self._queue = admission.leave(self._queue, ticket.id)
-            self._grant()
-
-    def _grant(self) -> None:
-        self._queue, tickets = admission.grant(self._queue, self._bounds)
-        for ticket in tickets:
-            self._granted[ticket.id].set()
-
     async def _worker(self, deadline: float) -> Worker:
         """A live worker, chosen in turn."""
         self._wanted.set()
@@ -224,12 +198,14 @@ class QueryActor:
         raise _stopped()
 
     @asynccontextmanager
-    async def _conversation(self, worker: Worker, listener: Listener) -> AsyncIterator[Conversation]:
+    async def _conversation(
+        self, worker: Worker, listener: Listener, elsewhere: Elsewhere
+    ) -> AsyncIterator[Conversation]:
         try:
             line = await worker.connect()
         except OSError as error:
             raise WorkerDiedError from error
-        conversation = Conversation(worker, self._tables, line, listener)
+        conversation = Conversation(worker, self._tables, line, listener=listener, elsewhere=elsewhere)
         try:
             yield conversation
         finally:

@@ -21,6 +21,7 @@ from caraway.model import (
     ScanRequest,
 )
 from caraway.ports import Planned, Tables
+from caraway.query.places import Elsewhere
 from caraway.query.process import Line, Worker
 from caraway.query.protocol import (
     Ask,
@@ -66,9 +67,10 @@ class Listener:
 class Conversation:
     """The daemon's side of one connection; pins what the worker reads until `close`."""
 
-    def __init__(self, worker: Worker, tables: Tables, line: Line, listener: Listener) -> None:
+    def __init__(self, worker: Worker, tables: Tables, line: Line, *, listener: Listener, elsewhere: Elsewhere) -> None:
         self.worker = worker
         self._listener = listener
+        self._elsewhere = elsewhere
         self._readings: list[tuple[float, CacheReading]] = []
         self._principal = SYSTEM
         self._tables = tables
@@ -76,6 +78,7 @@ class Conversation:
         self._decoder = Decoder()
         self._pending: deque[Message] = deque()
         self._pins = AsyncExitStack()
+        self._stopped = False
 
     async def ask(self, query: Query, work: Work) -> None:
         self._principal = query.principal
@@ -86,7 +89,10 @@ class Conversation:
         """The next part of the answer, after serving the worker's requests; QueryError if it failed."""
         while True:
             match await self._receive():
-                case Schema() | Chunk() | End() as part:
+                case Schema() | Chunk() as part:
+                    return part
+                case End() as part:
+                    self._stopped = part.stopped
                     return part
                 case Failed(failure, message):
                     raise QueryError(message, failure)
@@ -101,7 +107,8 @@ class Conversation:
 
     async def _resolve(self, scans: tuple[ScanRequest, ...]) -> None:
         mine = [replace(scan, principal=self._principal) for scan in scans]
-        pinned = await self._pins.enter_async_context(self._tables.resolve(mine))
+        async with self._elsewhere():
+            pinned = await self._pins.enter_async_context(self._tables.resolve(mine))
         now = trio.current_time()
         self._readings += [(now, each.reading) for each in pinned if each.reading is not None]
         await self._send(GiveSnapshots(tuple(each.snapshot for each in pinned), tuple(each.only for each in pinned)))
@@ -115,10 +122,11 @@ class Conversation:
     async def close(self) -> None:
         """Hang up and wait until the worker confirms that nothing of the query runs; if it can't in time, kill it."""
         with trio.CancelScope(shield=True):
-            with trio.move_on_after(GRACE) as waiting:
-                await self._wait_confirmed()
-            if waiting.cancelled_caught:
-                self.worker.kill(Death.KILLED)
+            if not self._stopped:
+                with trio.move_on_after(GRACE) as waiting:
+                    await self._wait_confirmed()
+                if waiting.cancelled_caught:
+                    self.worker.kill(Death.KILLED)
             self._line.close()
             await self._pins.aclose()
 
