@@ -23,7 +23,7 @@ def caraway(*argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[
 
 
 def test_there_are_examples():
-    assert PODS == ["demo", "edge", "intake", "sidecar"]
+    assert PODS == ["demo", "edge", "http-cache", "intake", "sidecar"]
 
 
 @pytest.mark.parametrize("name", PODS)
