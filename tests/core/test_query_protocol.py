@@ -71,6 +71,7 @@ MESSAGES = [
     Chunk(3, 2, b"xyz"),
     Chunk(0),
     End(),
+    End(stopped=True),
     Failed(QueryFailure.RESOURCES, "memory"),
 ]
 

@@ -147,6 +147,8 @@ class FakeWorker:
             "late": lambda: self._late(line, float(argument)),
             "stuck": trio.sleep_forever,
             "begun": lambda: self._begun(line),
+            "over": lambda: self._over(line),
+            "lingering": lambda: self._lingering(line),
             "fail": lambda: line.send(Failed(QueryFailure(argument), f"it failed: {argument}")),
             "catalog": lambda: self._catalog(line),
             "read": lambda: self._read(line, argument),
@@ -165,6 +167,16 @@ class FakeWorker:
 
     async def _begun(self, line: Line) -> None:
         await line.send(Schema(b"schema"), Chunk(1, 0, b"first"))
+        await trio.sleep_forever()
+
+    async def _over(self, line: Line) -> None:
+        """It says that nothing runs any more, and does not look whether the daemon hangs up."""
+        await line.send(Schema(b"schema"), Chunk(1, 0, b"all"), End(stopped=True))
+        await trio.sleep_forever()
+
+    async def _lingering(self, line: Line) -> None:
+        """The answer is complete, and something of the query runs on."""
+        await line.send(Schema(b"schema"), Chunk(1, 0, b"all"), End())
         await trio.sleep_forever()
 
     async def _catalog(self, line: Line) -> None:

@@ -7,8 +7,8 @@ One connection carries one query:
          ◀── Resolve, Give ─────▶         none to two times; pins are held until the end
          ◀── Schema, Chunk ..., End       or Failed at any point
 
-Closing the connection cancels; the worker closes its side once nothing of the query runs any more. A frame is two
-little-endian u32 lengths, a header in JSON, a payload of raw bytes.
+Closing the connection cancels; the worker closes its side once nothing of the query runs any more, unless its End said
+so already. A frame is two little-endian u32 lengths, a header in JSON, a payload of raw bytes.
 """
 
 import struct
@@ -102,7 +102,9 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    pass
+    """The answer is complete; with `stopped` nothing of the query runs any more."""
+
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class _Conversation:
         session, running = self._engine.take(), Running()
         try:
             await self._answer(ask, session, running)
-            await self._line.send(End())
+            await self._line.send(End(stopped=_has_stopped(running)))
             await self._line.flush()
         except (asyncio.CancelledError, ConnectionError):
             raise
@@ -207,6 +207,14 @@ def _die(error: BaseException) -> NoReturn:
 
 async def _stopped(running: Running) -> None:
     """Return when no operator runs any more. If that takes too long, the daemon kills this process."""
-    running.stream = None
-    while not is_still(running):  # noqa: ASYNC110 - the engine gives no event for it
+    while not _has_stopped(running):  # noqa: ASYNC110 - the engine gives no event for it
         await asyncio.sleep(_STILL_POLL)
+
+
+def _has_stopped(running: Running) -> bool:
+    """Whether no operator runs any more, none being asked for more."""
+    running.stream = None
+    if not is_still(running):
+        return False
+    running.frame = None  # to ask again is free
+    return True
