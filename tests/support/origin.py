@@ -25,6 +25,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import partial
+from itertools import count
 from urllib.parse import urlencode, urlsplit
 
 import httptools
@@ -133,6 +134,17 @@ class Origin:
             return answer(json=shown, **told)
 
         self.on(path, page)
+
+    def number(self, place: str, *, least: int = 3, **told) -> None:
+        """From now on answer with rows that carry the answer's number: `{"version": v, "row": r, "of": rows}`."""
+        numbers = count(1)
+
+        def page(_: Received) -> Answer:
+            version = next(numbers)
+            rows = least + version % 5
+            return answer(json=[{"version": version, "row": row, "of": rows} for row in range(rows)], **told)
+
+        self.on(place, page)
 
     def token_endpoint(
         self, path: str = "/token", *, client_id="client", client_secret="hush", expires_in=3600,
@@ -257,8 +269,8 @@ class Origin:
 
 
 _REMOTE = frozenset(
-    {"put", "then", "hold", "release", "require_basic", "require_token", "limit", "paginate", "token_endpoint"}
-    | {"revoke", "count", "forget"}
+    {"put", "then", "hold", "release", "require_basic", "require_token", "limit", "paginate", "number"}
+    | {"token_endpoint", "revoke", "count", "forget"}
 )
 
 

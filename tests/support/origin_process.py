@@ -1,5 +1,6 @@
 """An origin (`origin.py`) in a process of its own, for tests without an event loop."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,15 @@ class OriginProcess:
     def seen(self) -> dict[str, object]:
         """`requests` (each with method, path, query, headers, body), `connections`, `greatest`."""
         return httpx2.get(self.url + CONTROL, timeout=30).json()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Connections are taken, and nothing is answered."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self._process is not None:
