@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import shutil
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -285,6 +286,28 @@ def test_failures_are_mapped_and_cleaned(worker, sql, kind, text):
     error = failure(worker, sql)
     assert (error.failure, text in error.message) == (kind, True), error.message
     assert "DataFusion" not in error.message
+
+
+def test_a_dataset_without_columns_is_told_from_a_name_that_nobody_knows(worker):
+    catalog = worker.tables.catalog.value
+    worker.tables.catalog.publish(
+        replace(catalog, version=catalog.version + 1, pending=("slow", "sales.Late", "far.off"))
+    )
+    worker.load()
+    for sql, name in (
+        ("select * from slow", "slow"),
+        ("select 1 from orders where id in (select id from spice.public.slow)", "slow"),
+        ('select * from sales."Late"', "sales.Late"),
+        ("describe slow", "slow"),
+        ("select * from far.off", "far.off"),
+    ):
+        error = failure(worker, sql)
+        assert error.failure is QueryFailure.NOT_READY, error.message
+        assert error.message.startswith(f"Dataset {name!r} has no columns yet: it is being loaded, or")
+    with pytest.raises(QueryError, match="'slow' has no columns yet"):
+        worker.engine.take().table_schema("slow")
+    assert failure(worker, "select * from late").failure is QueryFailure.NOT_FOUND
+    assert {row["table_name"] for row in worker.rows("show tables")}.isdisjoint({"slow", "Late"})
 
 
 WRITES = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,7 +56,8 @@ class FileTables:
     def add(self, name: str, schema: pa.Schema, data: SnapshotData, **more: object) -> None:
         catalog = self.catalog.value
         self.data[name] = data
-        self.catalog.publish(Catalog(catalog.version + 1, (*catalog.tables, info(name, schema, **more)), catalog.views))
+        tables = (*catalog.tables, info(name, schema, **more))
+        self.catalog.publish(replace(catalog, version=catalog.version + 1, tables=tables))
 
     def generation(self, table: str) -> Generation | None:
         return None

@@ -69,8 +69,9 @@ class DatasetTables:
             self._catalog.publish(self._compose(fresh.version + 1))
 
     def _compose(self, version: int) -> Catalog:
-        known = (table.table.value for table in self._tables.values())
-        return Catalog(version, tuple(info for info in known if info is not None), self._views)
+        known = {name: table.table.value for name, table in self._tables.items()}
+        there = tuple(info for info in known.values() if info is not None)
+        return Catalog(version, there, self._views, tuple(name for name, info in known.items() if info is None))
 
 
 async def _entered(pins: AsyncExitStack, contexts: Sequence[AbstractAsyncContextManager[Pinned]]) -> list[Pinned]:

@@ -92,6 +92,8 @@ class Catalog:
     version: int = 0
     tables: tuple[TableInfo, ...] = ()
     views: tuple[ViewInfo, ...] = ()
+    pending: tuple[str, ...] = ()
+    """Datasets whose columns are not known yet: they load, or their source fails."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The names that SQL can use, in two guises: empty tables to plan with, and one query's real ones to run on."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 from datafusion import SessionContext
@@ -9,6 +9,7 @@ from datafusion.catalog import CatalogProvider, SchemaProvider, Table
 
 from caraway.errors import QueryError
 from caraway.model import Catalog, TableInfo
+from caraway.query.worker.failures import not_ready
 from caraway.query.worker.tables import memory_table
 
 CATALOG = "spice"
@@ -40,8 +41,12 @@ class Names:
     views: Mapping[str, View] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
     """Views that can't be planned, and why."""
+    pending: frozenset[str] = frozenset()
+    """Datasets whose columns are not known yet."""
 
     def table(self, name: str) -> Table | None:
+        if name in self.pending:
+            raise not_ready(name.removeprefix(f"{SCHEMA}."))
         if name in self.broken:
             raise QueryError(f"View {name!r} can't be planned: {self.broken[name]}")
         view = self.views.get(name)
@@ -82,7 +87,7 @@ class Namespace(CatalogProvider):  # type: ignore[misc]
         return self.real.get(name) or self.names.table(name)
 
     def schema_names(self) -> set[str]:
-        return {SCHEMA, *(name.partition(".")[0] for name in self.names)}
+        return {SCHEMA, *(name.partition(".")[0] for name in (*self.names, *self.names.pending))}
 
     def schema(self, name: str) -> "Folder | None":
         return Folder(self, name) if name in self.schema_names() else None
@@ -106,7 +111,7 @@ class Folder(SchemaProvider):  # type: ignore[misc]
     def table_exist(self, name: str) -> bool:
         qualified_name = self._prefix + name
         names = self._space.names
-        return qualified_name in names.empty or qualified_name in names.views or qualified_name in names.broken
+        return any(qualified_name in some for some in (names.empty, names.views, names.broken, names.pending))
 
 
 def load(catalog: Catalog, context: SessionContext, space: Namespace) -> Names:
@@ -114,11 +119,12 @@ def load(catalog: Catalog, context: SessionContext, space: Namespace) -> Names:
     infos = {qualified(info.name): info for info in catalog.tables}
     schemas = {name: pa.ipc.read_schema(pa.py_buffer(info.schema)) for name, info in infos.items()}
     empty = {name: memory_table(schema, [[]]) for name, schema in schemas.items()}
-    names = Names(catalog.version, infos, schemas, empty)
+    pending = frozenset(map(qualified, catalog.pending))
+    names = Names(catalog.version, infos, schemas, empty, pending=pending)
     todo = {qualified(view.name): view.sql for view in catalog.views}
     while todo:
         views, broken = _plan_views(todo, names, context, space)
-        names = Names(catalog.version, infos, schemas, empty, {**names.views, **views}, broken)
+        names = replace(names, views={**names.views, **views}, broken=broken)
         todo = {name: sql for name, sql in todo.items() if name in broken} if views else {}
     return names
 
@@ -129,7 +135,7 @@ def _plan_views(
     """Those of the views that can be planned over `names`, and why the others can't."""
     views: dict[str, View] = {}
     broken: dict[str, str] = {}
-    names = Names(names.version, names.infos, names.schemas, names.empty, names.views)
+    names = replace(names, broken={})
     for name, sql in todo.items():
         space.reset(names)
         try:

@@ -13,6 +13,7 @@ _PARSER = re.compile(r'^SQL error: (?:Parser|Tokenizer)Error\("(?P<text>.*)"\)',
 _UNSUPPORTED = re.compile(r"^This feature is not implemented: ")
 _FORBIDDEN = re.compile(r"(?:DDL|DML|Statement) not supported: (?P<what>.*)")
 _NO_TABLE = re.compile(r"table '(?:spice\.)?(?:public\.)?(?P<name>[^']+)' not found")
+_NO_COLUMNS = re.compile(r"Dataset '(?P<name>[^']+)' has no columns yet")
 _BACKTRACE = re.compile(r"\n\nbacktrace:.*", re.DOTALL)
 _FULL = (
     "Resources exhausted",
@@ -45,7 +46,18 @@ def query_error(error: BaseException) -> QueryError:
     return _classified(_clean(text))
 
 
+def not_ready(dataset: str) -> QueryError:
+    """A dataset is named whose columns are not known yet."""
+    return QueryError(
+        f"Dataset {dataset!r} has no columns yet: it is being loaded, or its source fails. Its status tells which "
+        "(`caraway datasets`, or GET /v1/datasets?status=true).",
+        QueryFailure.NOT_READY,
+    )
+
+
 def _classified(text: str) -> QueryError:
+    if pending := _NO_COLUMNS.search(text):
+        return not_ready(pending["name"])
     if forbidden := _FORBIDDEN.search(text):
         return QueryError(f"{forbidden['what'].strip()} is not allowed: {READ_ONLY}", QueryFailure.FORBIDDEN)
     if missing := _NO_TABLE.search(text):
