@@ -17,6 +17,8 @@ import pyarrow as pa
 ARROW = "application/vnd.apache.arrow.stream"
 START_SECONDS = 30.0
 """Far more than a start takes; two cores that run other tests beside it are slow."""
+CLIENT = httpx2.Client(verify=False, limits=httpx2.Limits(max_keepalive_connections=0))
+"""Of all plain requests: a client of its own, which reads the certificates of the system, costs each one 45 ms."""
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = START_SECONDS) -> object:
@@ -73,21 +75,21 @@ class Node:
         scheme = "http" if self.ca is None else "https"
         return f"{scheme}://{self.endpoints['http']}"
 
-    @property
-    def _trust(self) -> ssl.SSLContext | bool:
-        return True if self.ca is None else ssl.create_default_context(cafile=self.ca)
-
     def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(self.url + path, timeout=30, verify=self._trust)
+        return self.request("GET", path)
 
     def post(self, path: str, **options: object) -> httpx2.Response:
-        return httpx2.post(self.url + path, timeout=120, verify=self._trust, **options)
-
-    def request(self, method: str, path: str, **options: object) -> httpx2.Response:
-        return httpx2.request(method, self.url + path, timeout=30, verify=self._trust, **options)
+        return self.request("POST", path, timeout=120, **options)
 
     def patch(self, path: str, **options: object) -> httpx2.Response:
-        return httpx2.patch(self.url + path, timeout=30, verify=self._trust, **options)
+        return self.request("PATCH", path, **options)
+
+    def request(self, method: str, path: str, *, timeout: float = 30, **options: object) -> httpx2.Response:
+        """Over a connection of its own."""
+        if self.ca is None:
+            return CLIENT.request(method, self.url + path, timeout=timeout, **options)
+        trusting = ssl.create_default_context(cafile=self.ca)
+        return httpx2.request(method, self.url + path, timeout=timeout, verify=trusting, **options)
 
     def sql(self, query: str) -> pa.Table:
         """The answer as Arrow; AssertionError with the server's words when it is refused."""
