@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from support.daemons import Node, running, wait_for
+from support.daemons import CLIENT, Node, running, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "spicepods"
 PODS = sorted(path.parent.name for path in EXAMPLES.glob("*/spicepod.yaml"))
@@ -74,10 +73,10 @@ def test_it_runs_where_its_pod_is_without_a_word(tmp_path):
         try:
             wait_for((tmp_path / ".caraway/endpoints.json").exists, "its addresses")
             url = "http://" + json.loads((tmp_path / ".caraway/endpoints.json").read_text())["http"]
-            wait_for(lambda: httpx2.get(f"{url}/v1/ready").status_code == 200, "ready")
+            wait_for(lambda: CLIENT.get(f"{url}/v1/ready").status_code == 200, "ready")
             readings = f"{url}/v1/datasets/readings/rows"
-            assert httpx2.post(readings, json={"id": 1, "value": 2.5}).status_code == 201
-            assert httpx2.post(f"{url}/v1/sql", content="select id, value from readings").json() == [
+            assert CLIENT.post(readings, json={"id": 1, "value": 2.5}).status_code == 201
+            assert CLIENT.post(f"{url}/v1/sql", content="select id, value from readings").json() == [
                 {"id": 1, "value": 2.5}
             ]
         finally:

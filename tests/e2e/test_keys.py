@@ -75,7 +75,7 @@ def mount(node: Node, name: str, value: str) -> None:
 
 def asked(node: Node, method: str, path: str, key: str | None, **options: object) -> httpx2.Response:
     headers = {"X-API-Key": key} if key is not None else {}
-    return httpx2.request(method, node.url + path, headers=headers, timeout=30, **options)
+    return node.request(method, path, headers=headers, **options)
 
 
 def leaks(node: Node, known: tuple[str, ...] = ()) -> list[str]:

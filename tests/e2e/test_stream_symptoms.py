@@ -6,10 +6,9 @@ import time
 from contextlib import contextmanager
 from datetime import datetime
 
-import httpx2
 import pytest
 
-from support.daemons import Node, running, wait_for
+from support.daemons import CLIENT, Node, running, wait_for
 
 WINDOW = 3.0
 CORE = """
@@ -68,7 +67,7 @@ def frozen(node):
 
 def lag_told(edge):
     """The lag as the metrics tell it, in seconds."""
-    text = httpx2.get(f"http://{edge.endpoints['metrics']}/metrics", timeout=10).text
+    text = CLIENT.get(f"http://{edge.endpoints['metrics']}/metrics", timeout=10).text
     name = 'dataset_acceleration_cdc_replication_lag_ms{dataset="orders"} '
     return next(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name)) / 1000
 

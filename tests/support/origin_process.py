@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
-
+from support.daemons import CLIENT
 from support.origin import CONTROL
 
 _TESTS = Path(__file__).parent.parent
@@ -33,7 +32,7 @@ class OriginProcess:
         return int(self.url.rpartition(":")[2]) if self.url else 0
 
     def told(self, method: str, **arguments: object) -> object:
-        answer = httpx2.post(self.url + CONTROL + method, json=arguments, timeout=30)
+        answer = CLIENT.post(self.url + CONTROL + method, json=arguments, timeout=30)
         assert answer.status_code == 200, answer.text
         return answer.json()["result"]
 
@@ -48,7 +47,7 @@ class OriginProcess:
 
     def seen(self) -> dict[str, object]:
         """`requests` (each with method, path, query, headers, body), `connections`, `greatest`."""
-        return httpx2.get(self.url + CONTROL, timeout=30).json()
+        return CLIENT.get(self.url + CONTROL, timeout=30).json()
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
