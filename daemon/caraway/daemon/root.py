@@ -19,7 +19,7 @@ import trio
 
 from caraway import __version__
 from caraway.accelerators.open import open_accelerator
-from caraway.accelerators.storage import StorageSpec
+from caraway.accelerators.storage import StorageSpec, settle
 from caraway.caching.results import ResultsCache
 from caraway.config.load import load
 from caraway.config.model import Acceleration, Dataset, FromUri, ReadyState, Runtime, Spicepod, View
@@ -107,7 +107,7 @@ class Daemon:
         self._shared = Shared(
             emit,
             load_permits(pod.runtime.dataset_load_parallelism),
-            Spool((pod.runtime.query.temp_directory or data) / "spool", SPOOL_BYTES),
+            _spool((pod.runtime.query.temp_directory or data) / "spool"),
         )
         views = [view for view in pod.views if view.acceleration is None]
         self.datasets: Mapping[str, DatasetActor] = {config.name: self._dataset(config) for config in self._configs()}
@@ -306,6 +306,11 @@ def _bare_errors() -> Iterator[None]:
         yield
     except BaseExceptionGroup as group:
         raise bare(group) from group
+
+
+def _spool(folder: Path) -> Spool:
+    """With a spare folder in memory, which the next daemon gives back."""
+    return Spool(folder, SPOOL_BYTES, spare=lambda: settle(StorageSpec("spool", folder)).directory)
 
 
 @contextmanager
