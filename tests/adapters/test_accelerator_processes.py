@@ -63,7 +63,7 @@ async def main(engine, directory):
     store = await open_accelerator(storage(engine, directory, committer.SPEC), committer.SCHEMA)
     await committer.perform(store, 1)
     size = max(path.stat().st_size for path in directory.rglob("*"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100_000, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30_000, resource.RLIM_INFINITY))
     rows, number = committer.applied({}, 1), 1
     failures = 0
     while failures < 3:
@@ -148,12 +148,12 @@ trio.run(main, sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
 """
 
 
-@pytest.mark.parametrize("rows", [pytest.param(10_000_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PERSISTENT)
-def test_a_full_refresh_and_a_full_scan_stream(name: str, rows: int, tmp_path: Path) -> None:
+def test_a_full_refresh_and_a_full_scan_stream(name: str, tmp_path: Path) -> None:
+    """In less than the rows take, 140 MiB: it is 10 to 40 MiB for 3 M of them as for 10 M."""
+    rows = 3_000_000
     command = [sys.executable, "-c", REFRESHER, name, str(tmp_path / "orders"), str(rows)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=TESTS)
     seen, mebibytes = map(int, done.stdout.split())
     assert seen == rows
-    assert mebibytes < 250
-    print(f"{name}: {rows:,} rows replaced and scanned with {mebibytes} MiB more")
+    assert mebibytes < 100

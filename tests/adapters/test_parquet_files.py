@@ -176,20 +176,19 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("keys", [(), ("id",)])
-async def test_ten_million_rows_pass_in_bounded_memory(tmp_path: Path, keys: tuple[str, ...]) -> None:
+async def test_rows_with_keys_pass_in_bounded_memory(tmp_path: Path) -> None:
     """An index of integer keys costs 16 bytes a row besides."""
+    rows = 4_000_000
     schema = pa.schema([("id", pa.int64()), ("amount", pa.float64()), ("note", pa.string())])
-    store = await opened(tmp_path, schema, primary_key=keys)
+    store = await opened(tmp_path, schema, primary_key=("id",))
     note = pc.binary_join_element_wise("note ", pa.arange(0, 100_000).cast(pa.string()), "")
     amount = pa.arange(0, 100_000).cast(pa.float64())
     before = peak = resident()
     async with store.stage(replace=True) as staging:
-        for first in range(0, 10_000_000, 100_000):
+        for first in range(0, rows, 100_000):
             await staging.append(pa.record_batch([pa.arange(first, first + 100_000), amount, note], schema=schema))
             peak = max(peak, resident())
         snapshot = await staging.commit(None)
-    assert snapshot.rows == 10_000_000
-    assert peak - before < (250 if not keys else 250 + 160) * 1e6
+    assert snapshot.rows == rows
+    assert peak - before < 100e6 + 16 * rows
     await store.aclose()
