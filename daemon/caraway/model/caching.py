@@ -15,6 +15,8 @@ class CacheStatus(Enum):
     BYPASS = "BYPASS"
     STALE = "STALE"
 
+    __hash__ = object.__hash__  # a key several times a request, and Enum's own is Python code
+
 
 class CacheScope(Enum):
     """Who may share an answer: everybody, one principal, or the daemon itself."""
@@ -22,6 +24,8 @@ class CacheScope(Enum):
     SHARED = "shared"
     USER = "user"
     SYSTEM = "system"
+
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class ResultFormat(Enum):
     TEXT = "text"
     ENVELOPE = "envelope"  # application/vnd.spiceai.sql.v1+json
 
+    __hash__ = object.__hash__  # a key several times a request, and Enum's own is Python code
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

@@ -32,9 +32,9 @@ def owned(chunk: Chunk) -> Chunk:
     return bytes(chunk)
 
 
-def weight(chunks: Iterable[Chunk]) -> int:
-    """The bytes of chunks on their own."""
-    return sum(map(len, _pieces(chunks)))
+def weight(chunk: Chunk) -> int:
+    """The bytes of a chunk on its own."""
+    return len(chunk.header) + len(chunk.body) if isinstance(chunk, FlightMessage) else len(chunk)
 
 
 def joined(chunks: Iterable[Chunk]) -> Chunks:

@@ -41,7 +41,7 @@ class Collection:
     async def fill(self, result: QueryResult) -> bool:
         """Gather until the end; False where the answer is too large, with what came so far in `chunks`."""
         async for chunk in result:
-            self.size += weight((chunk,))
+            self.size += weight(chunk)
             fits = self.size <= self._pool.each and self._fits()
             self.chunks.append(owned(chunk) if fits else chunk)
             if not fits:

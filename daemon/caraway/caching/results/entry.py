@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 from caraway.caching.results.body import Body, Served
 from caraway.caching.results.chunks import Chunks, Packed
-from caraway.caching.results.sizes import block, held
+from caraway.caching.results.sizes import block, held, text
 from caraway.core.results_cache import Noted, Standing
 from caraway.model import CacheReport, CacheStatus, Query
 
-_FIXED = block(128) + block(104) + block(72) + block(48) + 2 * block(24)
-"""The entry, its query, what it serves as a hit, its standing, and the floats in them (sys.getsizeof, CPython 3.11)."""
+_FIXED = block(128) + block(104) + 2 * block(72) + 2 * block(48) + block(49) + 4 * block(24)
+"""The entry, its query, its body and what it serves as a hit, its schema and its standing, its key, and the numbers in
+them (sys.getsizeof, CPython 3.11)."""
+_NOTED = block(56)
+"""A table that is noted, but for its name and its parts; what it held is known to others as well."""
 
 
 @dataclass(slots=True)
@@ -30,9 +33,11 @@ class Entry:
     _hit: Served | None = None
 
     def __post_init__(self) -> None:
-        query = self.query  # of which the rest exists once
-        texts = (self.key, query.sql, query.parameters, query.cache_key, query.principal)
-        self.size = _FIXED + sum(map(held, (*texts, self.body, self.packed, self.noted)))
+        query, body = self.query, self.body  # of the query, the principal and all that is not here exists once
+        rare = (query.parameters, query.cache_key, body.readings, self.packed)
+        tables = sum(_NOTED + text(each.table) + (held(each.parts) if each.parts else 0) for each in self.noted)
+        self.size = _FIXED + text(query.sql) + text(body.schema.header) + tables + held(body.chunks)
+        self.size += sum(held(each) for each in rare if each)
         if self.packed is None:
             self._hit = self.body.served(self.body.chunks, self.hit, ())
 

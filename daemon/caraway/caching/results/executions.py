@@ -7,7 +7,7 @@ import trio
 from caraway.caching.results import keys
 from caraway.caching.results.body import Body, Replay
 from caraway.caching.results.chunks import joined
-from caraway.caching.results.collect import Collecting, Collection, Passing
+from caraway.caching.results.collect import SMALL, Collecting, Collection, Passing
 from caraway.caching.results.flights import Call, End, Flight, Flights, Landed, failed
 from caraway.caching.results.memo import Known, Memo
 from caraway.caching.results.reports import Reports
@@ -56,23 +56,23 @@ class Executions:
                 raise
 
     async def run(self, run: Run, status: CacheStatus, stack: AsyncExitStack) -> QueryResult | None:
-        """The answer, kept if it can be; what it still holds of the engine is left to `stack`.
+        """The answer, kept if it can be; what it still holds of the engine is left to `stack`, which is its own.
 
         None where planning told enough: an equal query is kept or under way, or nothing was to be run.
         """
-        async with AsyncExitStack() as held:
-            collection = Collection(self._collecting)
-            held.callback(collection.close)
-            try:
-                result = await held.enter_async_context(self._engine.execute(run.asked.in_time(), self._told(run)))
-            except PlanKnownError:
-                return None
-            unkept = run.tables is None or run.asked.passes_by
-            body = None if unkept else await self._collected(run, collection, result)
-            if body is None:
-                self._finish(run, Call.ALONE)
-                stack.push_async_exit(held.pop_all())
-                return Passing(result, self._reports.of(run.asked.query, None if unkept else status), collection)
+        collection = Collection(self._collecting)
+        stack.callback(collection.close)
+        try:
+            result = await stack.enter_async_context(self._engine.execute(run.asked.in_time(), self._told(run)))
+        except PlanKnownError:
+            return None
+        unkept = run.tables is None or run.asked.passes_by
+        body = None if unkept else await self._collected(run, collection, result)
+        if body is None:
+            self._finish(run, Call.ALONE)
+            return Passing(result, self._reports.of(run.asked.query, None if unkept else status), collection)
+        if collection.size > SMALL:
+            await stack.aclose()  # nothing of the engine is held while the answer is taken, which may be slowly
         await self._keep(run, body)
         return Replay(body.served(body.chunks, self._reports.of(run.asked.query, status), body.readings))
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from caraway.caching.results.sizes import SLOT, held
+from caraway.caching.results.sizes import SLOT, block, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +22,24 @@ class Memo:
         self._known: dict[bytes, Known] = {}
         self.size = 0
 
-    def get(self, text: bytes) -> Known | None:
-        return self._known.get(text)
+    def get(self, key: bytes) -> Known | None:
+        return self._known.get(key)
 
-    def put(self, text: bytes, known: Known) -> None:
-        self._forget(text)
-        self._known[text] = known
-        self.size += _charged(text, known)
+    def put(self, key: bytes, known: Known) -> None:
+        self._forget(key)
+        self._known[key] = known
+        self.size += _charged(known)
         while self.size > self._capacity:
             self._forget(next(iter(self._known)))
 
-    def _forget(self, text: bytes) -> None:
-        if known := self._known.pop(text, None):
-            self.size -= _charged(text, known)
+    def _forget(self, key: bytes) -> None:
+        if known := self._known.pop(key, None):
+            self.size -= _charged(known)
 
 
-def _charged(text: bytes, known: Known) -> int:
-    return held(text) + held(known) + SLOT
+_FIXED = 2 * block(49) + block(56) + block(40) + SLOT
+"""Both keys, what is known and its tuple of tables (sys.getsizeof, CPython 3.11)."""
+
+
+def _charged(known: Known) -> int:
+    return _FIXED + sum(8 + text(table) for table in known.tables)

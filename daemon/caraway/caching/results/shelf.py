@@ -124,4 +124,6 @@ class Shelf:
             entry.standing = replace(entry.standing, changed_at=changed)
 
     async def _packed(self, chunks: Chunks) -> Packed | None:
-        return pack(chunks) if weight(chunks) <= INLINE else await blocking.call(pack, chunks, limiter=self._threads)
+        if sum(map(weight, chunks)) <= INLINE:
+            return pack(chunks)
+        return await blocking.call(pack, chunks, limiter=self._threads)

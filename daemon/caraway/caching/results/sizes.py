@@ -29,6 +29,11 @@ def block(size: int) -> int:
     return -(-(size + 16) // grain) * grain
 
 
+def text(value: str | bytes) -> int:
+    """Bytes of a text: `held` for what is known to be one."""
+    return block(getsizeof(value))
+
+
 def held(value: Any) -> int:
     """Bytes of a value and of all that it refers to, but for what exists once: None, classes, members of enums."""
     kind = type(value)
