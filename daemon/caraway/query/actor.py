@@ -2,10 +2,9 @@
 
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import TypeVar
 
 import trio
 
@@ -17,14 +16,12 @@ from caraway.events import QueryFinished, WorkerDied, WorkerStarted, WorkerStopp
 from caraway.latest import Latest
 from caraway.model import FlightMessage, Query, ResultFormat
 from caraway.ports import Emit, Planned, Tables
-from caraway.query.answer import Answer, Conversation, Listener, WorkerDiedError, lost, timed_out
+from caraway.query.answer import Answer, Conversation, Listener, WorkerDiedError, in_time, lost
 from caraway.query.machine import usable_memory
 from caraway.query.places import Elsewhere, Places
 from caraway.query.process import Worker, WorkerProcess, private_directory, wipe_left_over
 from caraway.query.protocol import ProtocolError, Schema, Work
 from caraway.query.settings import worker_settings
-
-T = TypeVar("T")
 
 WAITING_PER_RUNNING = 256
 SMALL_MEMORY = 1024**3
@@ -142,13 +139,13 @@ class QueryActor:
         while True:
             async with AsyncExitStack() as held:
                 place = self._places.taken(query.principal.id, alone=casualty.alone)
-                elsewhere = await self._in_time(deadline, held.enter_async_context, place)
+                elsewhere = await in_time(deadline, held.enter_async_context, place)
                 worker = await self._worker(deadline)
                 try:
                     conversation = await held.enter_async_context(self._conversation(worker, listener, elsewhere))
                     answer = Answer(conversation, query, deadline)
-                    await self._in_time(deadline, conversation.ask, query, Work.ROWS)
-                    await self._in_time(deadline, answer.begin)
+                    await in_time(deadline, conversation.ask, query, Work.ROWS)
+                    await in_time(deadline, answer.begin)
                 except WorkerDiedError as error:
                     casualty = await self._judge(casualty, worker, error)
                 else:
@@ -163,8 +160,8 @@ class QueryActor:
                 worker = await self._worker(deadline)
                 try:
                     async with self._conversation(worker, Listener(), nullcontext) as conversation:
-                        await self._in_time(deadline, conversation.ask, query, work)
-                        schema = await self._in_time(deadline, conversation.next)
+                        await in_time(deadline, conversation.ask, query, work)
+                        schema = await in_time(deadline, conversation.next)
                 except WorkerDiedError as error:
                     casualty = await self._judge(casualty, worker, error)
                     continue
@@ -191,10 +188,10 @@ class QueryActor:
         """A live worker, chosen in turn."""
         self._wanted.set()
         while not self._stopping:
-            await self._in_time(deadline, self._workers.wait_until, lambda workers: bool(workers) or self._stopping)
             if workers := self._workers.value:
                 self._workers.publish((*workers[1:], workers[0]))
                 return workers[0]
+            await in_time(deadline, self._workers.wait_until, lambda workers: bool(workers) or self._stopping)
         raise _stopped()
 
     @asynccontextmanager
@@ -210,13 +207,6 @@ class QueryActor:
             yield conversation
         finally:
             await conversation.close()
-
-    async def _in_time(self, deadline: float, fn: Callable[..., Awaitable[T]], *args: object) -> T:
-        try:
-            with trio.fail_at(deadline):
-                return await fn(*args)
-        except trio.TooSlowError as error:
-            raise timed_out() from error
 
     def _deadline(self, query: Query) -> float:
         timeout = query.timeout if query.timeout is not None else self._limits.timeout

@@ -1,9 +1,11 @@
 """One query on one connection to a worker: what it asks is answered, what it says is checked and handed on."""
 
+import math
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import TypeVar
 
 import trio
 
@@ -41,6 +43,8 @@ from caraway.query.protocol import (
     encode,
 )
 from caraway.query.readings import merged
+
+T = TypeVar("T")
 
 DISCARD_BYTES = 2**16
 
@@ -221,11 +225,7 @@ class Answer:
 
     async def _next(self) -> Chunk | End:
         try:
-            with trio.fail_at(self._deadline):
-                part = await self._conversation.next()
-        except trio.TooSlowError as error:
-            self.failure = timed_out()
-            raise self.failure from error
+            part = await in_time(self._deadline, self._conversation.next)
         except WorkerDiedError as error:
             self.failure = lost()
             raise self.failure from error
@@ -235,6 +235,17 @@ class Answer:
         if isinstance(part, Schema):
             raise ProtocolError("a second schema")
         return part
+
+
+async def in_time(deadline: float, fn: Callable[..., Awaitable[T]], *args: object) -> T:
+    """What `fn` gives; QueryError TIMEOUT at the deadline. A scope costs what a step of a small query does, or more."""
+    if deadline == math.inf:
+        return await fn(*args)
+    try:
+        with trio.fail_at(deadline):
+            return await fn(*args)
+    except trio.TooSlowError as error:
+        raise timed_out() from error
 
 
 def timed_out() -> QueryError:

@@ -53,7 +53,8 @@ class Places:
         self._queue, self._granted[ticket.id] = queue, trio.Event()
         self._grant()
         try:
-            await self._granted[ticket.id].wait()
+            if not self._granted[ticket.id].is_set():
+                await self._granted[ticket.id].wait()
             yield partial(self._away, ticket.id)
         finally:
             del self._granted[ticket.id]

@@ -14,6 +14,7 @@ import trio
 from caraway.core.casualties import Death
 from caraway.query import wire
 from caraway.query.settings import WorkerSettings
+from caraway.query.socketline import open_line
 
 START_TIMEOUT = 30.0
 """Seconds to wait for `ready`; a start takes 0.3 s alone and several on a machine that is busy elsewhere."""
@@ -77,22 +78,6 @@ class Worker(Protocol):
     def kill(self, death: Death) -> None:
         """End it now, for this reason; a worker dies once."""
         ...
-
-
-class SocketLine:
-    """A Line over a socket, which receives where it is told to, as trio's own streams do not."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._socket = stream.socket
-        self.send_all = stream.send_all
-        self.send_eof = stream.send_eof
-        self.close = stream.socket.close
-
-    async def receive_into(self, space: memoryview) -> int:
-        try:
-            return await self._socket.recv_into(space)
-        except OSError as error:
-            raise trio.BrokenResourceError from error
 
 
 class WorkerProcess:
@@ -172,7 +157,7 @@ class WorkerProcess:
         return Death.MEMORY if returncode == -signal.SIGKILL or refused else Death.CRASHED
 
     async def connect(self) -> Line:
-        return SocketLine(await trio.open_unix_socket(self._reachable()))
+        return await open_line(self._reachable())
 
     def _reachable(self) -> Path:
         """The socket by a name that fits into a socket address."""
