@@ -1,7 +1,7 @@
-"""Answers to queries that the source gives itself: read in full into a temporary snapshot."""
+"""Snapshots for queries: of the store, or of what the source answers, read in full into a temporary one."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 
 import pyarrow as pa
 
@@ -10,7 +10,18 @@ from caraway.dataset.link import Link
 from caraway.dataset.spool import Spool, SpoolFile
 from caraway.errors import QueryError, QueryFailure, SourceError, StoreError, unnamed
 from caraway.model import ReadRequest, ScanRequest, Snapshot
-from caraway.ports import Source
+from caraway.ports import Accelerator, Source
+
+
+@contextmanager
+def stored_snapshot(store: Accelerator) -> Iterator[Snapshot]:
+    """What the store holds, until the context ends; QueryError UNAVAILABLE where it can't be read now."""
+    with ExitStack() as held:
+        try:
+            snapshot = held.enter_context(store.pin())
+        except StoreError as error:
+            raise QueryError(str(error), QueryFailure.UNAVAILABLE) from error
+        yield snapshot
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import trio
 from caraway.config.model import Dataset, OnZeroResults, RefreshMode, RefreshSql
 from caraway.core.checkpoint import decode
 from caraway.core.window import TimeAxis
-from caraway.dataset.answer import source_snapshot
+from caraway.dataset.answer import source_snapshot, stored_snapshot
 from caraway.dataset.caching.columns import stored_schema
 from caraway.dataset.caching.opening import open_cache
 from caraway.dataset.fitting import (
@@ -140,7 +140,7 @@ class Binding:
     async def answer(self, scan: ScanRequest, *, fallback: bool) -> AsyncIterator[Pinned]:
         """A snapshot for a query, of the store or else of the source; QueryError NOT_READY, SOURCE, RESOURCES."""
         if self.store is not None and self.snapshot is not None and not scan.from_source:
-            with self.store.pin() as snapshot:
+            with stored_snapshot(self.store) as snapshot:
                 yield Pinned(snapshot)
         elif self.link is not None and self._schema is not None and self._may_ask_source(scan, fallback):
             check_clear(scan)

@@ -45,7 +45,10 @@ def store_errors(dataset: str) -> Iterator[None]:
                 f"The disk is full, so dataset {dataset} took nothing new ({error}); what it holds is intact.",
                 remedy="Free some space; the next attempt goes on from here.",
             ) from error
-        raise StoreError(f"The files of dataset {dataset} can't be read or written: {error}.") from error
+        raise StoreError(
+            f"The files of dataset {dataset} can't be read or written: {error}.",
+            remedy="See that they are there and may be written; after they were removed, restart caraway.",
+        ) from error
     except sqlite3.DatabaseError as error:
         raise _damaged(dataset, error) from error
     except pa.ArrowException as error:

@@ -51,6 +51,7 @@ class Database:
         with self._errors():
             self._connection = dbapi.connect(uri, autocommit=True)
         self._cursor = self._connection.cursor()
+        self._identity = _identity(path)
         try:
             self.execute(f"PRAGMA busy_timeout = {_BUSY_MILLIS}")
             if not read_only:
@@ -77,6 +78,15 @@ class Database:
             self._cursor.execute(sql, tuple(values) or None)
             rows: list[tuple[Value, ...]] = self._cursor.fetchall() if self._cursor.description else []
             return rows
+
+    def check_there(self) -> None:
+        """StoreError where the file was removed, or another put in its place: nobody else finds what is in it."""
+        if _identity(self.path) != self._identity:
+            raise StoreError(
+                f"{self.path} was removed while it was in use.",
+                remedy="Restart caraway, which begins with an empty file; put back first what you have a copy of.",
+                transient=False,
+            )
 
     def change(self, sql: str, values: Sequence[Value] = ()) -> int:
         """Run one INSERT, UPDATE or DELETE; how many rows it touched."""
@@ -136,6 +146,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing; durable when the context ends."""
+        self.check_there()
         self.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -175,6 +186,15 @@ class Database:
             yield
         except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
             raise store_error(error, self.path) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Of the file that has this name now."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def store_error(error: Exception, path: Path) -> StoreError:

@@ -79,6 +79,7 @@ class SqliteAccelerator:
             self._store.leave(epoch)
 
     def pin(self) -> AbstractContextManager[Snapshot]:
+        self._store.check_there()
         return self._pins.hold(self._snapshot.value, self.spec.name)
 
     def scan(

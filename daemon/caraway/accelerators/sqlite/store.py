@@ -64,6 +64,10 @@ class Store:
     def path(self) -> Path:
         return self._database.path
 
+    def check_there(self) -> None:
+        """StoreError where the file is no longer found; from any thread."""
+        self._database.check_there()
+
     def names(self, epoch: str) -> Names:
         return Names(self.spec.name, epoch)
 

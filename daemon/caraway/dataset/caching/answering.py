@@ -21,6 +21,7 @@ import trio
 from caraway.core.predicate import Not, Predicate, all_of
 from caraway.core.row_cache import Verdict, entry_key, is_kept, judge, stands_in
 from caraway.core.row_shares import share_of
+from caraway.dataset.answer import stored_snapshot
 from caraway.dataset.caching.aside import Aside, put_aside
 from caraway.dataset.caching.columns import of_entries, of_namespace
 from caraway.dataset.caching.failures import Failures
@@ -28,7 +29,7 @@ from caraway.dataset.caching.flights import Failed, Flight, Flights, Kept, Lost,
 from caraway.dataset.caching.revalidations import Revalidations
 from caraway.dataset.caching.shelf import Shelf
 from caraway.dataset.spool import Spool
-from caraway.errors import QueryError, QueryFailure, SourceError, unnamed
+from caraway.errors import QueryError, QueryFailure, SourceError, StoreError, unnamed
 from caraway.model import CacheReading, Pinned, ReadingStatus, Request, ScanRequest
 from caraway.ports import Accelerator, RequestSource
 
@@ -198,7 +199,7 @@ class Answers:
 
     def _stored(self, asked: Asked, parts: Mapping[str, Part], held: ExitStack) -> Pinned:
         only = of_namespace(asked.namespace) if asked.all else of_entries(parts)
-        return Pinned(held.enter_context(self.store.pin()), only, self._reading(asked, parts))
+        return Pinned(held.enter_context(stored_snapshot(self.store)), only, self._reading(asked, parts))
 
     async def _spooled(self, asked: Asked, parts: Mapping[str, Part], held: ExitStack) -> Pinned:
         """The rows that are not in the store, in a file together with those that are."""
@@ -208,8 +209,11 @@ class Answers:
             return Pinned(next(iter(asides.values())).snapshot, reading=reading)
         stored = of_entries([key for key in parts if key not in asides])
         only = all_of(of_namespace(asked.namespace), Not(of_entries(asides))) if asked.all else stored
-        async with aclosing(self._together(only, list(asides.values()))) as rows:
-            aside = await put_aside(self.spool, self.shelf.stored, rows)
+        try:
+            async with aclosing(self._together(only, list(asides.values()))) as rows:
+                aside = await put_aside(self.spool, self.shelf.stored, rows)
+        except StoreError as error:
+            raise QueryError(str(error), QueryFailure.UNAVAILABLE) from error
         held.callback(aside.discard)
         return Pinned(aside.snapshot, reading=reading)
 
