@@ -13,12 +13,11 @@ import trio
 from caraway.caching.results import keys
 from caraway.caching.results.body import Replay, Served
 from caraway.caching.results.collect import Collecting
-from caraway.caching.results.counts import Counts
 from caraway.caching.results.entry import Entry
 from caraway.caching.results.executions import Executions
 from caraway.caching.results.flights import Call, Failed, Landed
 from caraway.caching.results.memo import Memo
-from caraway.caching.results.reports import Reports
+from caraway.caching.results.reports import Counts, Reports
 from caraway.caching.results.revalidation import Revalidation
 from caraway.caching.results.run import Asked
 from caraway.caching.results.shelf import Shelf

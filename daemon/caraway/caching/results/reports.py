@@ -1,11 +1,19 @@
-"""What headers tell of the results cache: one object for each case, so that servers can keep what they make of it."""
+"""What is told of the results cache: with each answer, and in sum under the names of reference/observability.md."""
 
-from caraway.core.results_cache import Policy, scope_of
+from collections import Counter
+from dataclasses import dataclass, field
+
+from caraway.core.results_cache import Outcome, Policy, Reason, scope_of
 from caraway.model import CacheReport, CacheScope, CacheStatus, Query
+
+_REJECTIONS = (Reason.NO_WINDOW, Reason.WINDOW_EXPIRED, Reason.FRESH_REQUIRED)
 
 
 class Reports:
-    """Cache-Control is told only where stale answers are served (reference/http_api.md 0)."""
+    """One object for each case, so that servers can keep what they make of it.
+
+    Cache-Control is told only where stale answers are served (reference/http_api.md 0).
+    """
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -20,3 +28,29 @@ class Reports:
         if status is None or not window:
             return CacheReport(status, scope, client_key)
         return CacheReport(status, scope, client_key, 0.0 if status is CacheStatus.STALE else self._policy.ttl, window)
+
+
+@dataclass(slots=True)
+class Counts:
+    hits: int = 0
+    misses: int = 0
+    coalesced: int = 0
+    skipped: int = 0
+    """Revalidations left out."""
+    changed_hits: int = 0
+    """Hits that were stale since a table had changed."""
+    rejections: Counter[str] = field(default_factory=lambda: Counter({each.value: 0 for each in _REJECTIONS}))
+    revalidations: Counter[str] = field(default_factory=lambda: Counter({each.value: 0 for each in Outcome}))
+
+    def answered(self, status: CacheStatus | None) -> None:
+        if status is CacheStatus.HIT or status is CacheStatus.STALE:
+            self.hits += 1
+        elif status is CacheStatus.MISS:
+            self.misses += 1
+
+    def revalidated(self, outcome: Outcome) -> None:
+        self.revalidations[outcome.value] += 1
+
+    def rejected(self, reason: Reason) -> None:
+        if reason in _REJECTIONS:
+            self.rejections[reason.value] += 1

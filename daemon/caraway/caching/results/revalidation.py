@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 
 import trio
 
-from caraway.caching.results.counts import Counts
 from caraway.caching.results.entry import Entry
 from caraway.caching.results.executions import Executions
+from caraway.caching.results.reports import Counts
 from caraway.caching.results.run import Asked
 from caraway.core.results_cache import Outcome
 from caraway.errors import QueryError
