@@ -29,7 +29,7 @@ from caraway.dataset.caching.opening import load
 from caraway.dataset.caching.refreshing import Refresher
 from caraway.dataset.caching.revalidations import Revalidations
 from caraway.dataset.caching.shelf import Counts, Shelf
-from caraway.dataset.caching.writing import Place, Writer
+from caraway.dataset.caching.writing import Writer
 from caraway.dataset.claims import INLINE_BYTES
 from caraway.dataset.link import Link
 from caraway.dataset.report import Expected, Phase
@@ -226,7 +226,7 @@ class Caching:
         rows, now = brought.rows, trio.current_time()
         size = size_of(rows) + OVERHEAD
         entry = Entry(order.key, order.namespace, order.request, now, rows.num_rows, size, brought.digest, age)
-        if order.kept and await self._writer.put(entry, rows) is Place.STORED:
+        if order.kept and await self._writer.put(entry, rows):
             return Kept(entry)
         try:
             return Spooled(entry, await put_aside(self._bench.shared.spool, rows.schema, each([rows])))

@@ -8,7 +8,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import NoReturn
 
 import pyarrow as pa
@@ -33,25 +32,15 @@ SWEPT = 4096
 """Entries that are of no more use and go in one commit."""
 
 
-class Place(Enum):
-    """What became of an answer."""
-
-    STORED = "stored"
-    PASSED = "passed"
-
-
 @dataclass(slots=True, eq=False)
 class _Write:
     """Without rows, what is stored of the entry goes."""
 
     entry: Entry
     rows: pa.RecordBatch
-    place: Place | None = None
+    stored: bool = False
+    """Once it is `done`: whether it is stored, or known that it will not be."""
     done: trio.Event = field(default_factory=trio.Event)
-
-    def end(self, place: Place) -> None:
-        self.place = place
-        self.done.set()
 
 
 class Writer:
@@ -70,14 +59,13 @@ class Writer:
     def __repr__(self) -> str:
         return f"<Writer {self._bench.config.name} {len(self._waiting)} waiting>"
 
-    async def put(self, entry: Entry, rows: pa.RecordBatch) -> Place:
-        """Wait until an answer is stored, instead of the one with its key, or it is known that it will not be."""
+    async def put(self, entry: Entry, rows: pa.RecordBatch) -> bool:
+        """Store an answer instead of the one with its key; False where it can't be stored."""
         write = _Write(entry, rows)
         self._waiting.append(write)
         self._posted.set()
         await write.done.wait()
-        assert write.place is not None
-        return write.place
+        return write.stored
 
     async def run(self) -> NoReturn:
         """Commit what comes, and look after the store, until cancelled."""
@@ -132,7 +120,8 @@ class Writer:
     def _end(self, write: _Write, *, stored: bool) -> None:
         if not stored:
             self._shelf.passed(write.entry)
-        write.end(Place.STORED if stored else Place.PASSED)
+        write.stored = stored
+        write.done.set()
 
     async def _failed(self, group: Sequence[_Write], error: StoreError) -> None:
         """A store that is full takes none of them; else each for itself, so that only the guilty one is not stored."""
@@ -162,22 +151,28 @@ class Writer:
         self._sweep_at = now + sweeps_every(shelf.policy)
         useful = kept_for(shelf.policy)
         gone = shelf.index.outlived(now - useful, SWEPT) if useful < math.inf else []
-        if gone and await self._remove([entry.key for entry in gone]):
-            shelf.outlived(gone)
+        if gone:
+            await self._outlive(gone)
         if len(gone) == SWEPT:
             self._sweep_at = now
 
-    async def _remove(self, keys: Sequence[str]) -> bool:
-        """Whether entries could be removed."""
+    async def _outlive(self, gone: Sequence[Entry]) -> None:
+        try:
+            await self._remove([entry.key for entry in gone])
+        except StoreError as error:
+            self._bench.report.failed(Phase.WRITE, error)
+        else:
+            self._shelf.outlived(gone)
+            self._succeeded()
+
+    async def _remove(self, keys: Sequence[str]) -> None:
+        """Remove entries from the store; StoreError, and they are there as before."""
         self._shelf.index.leave(keys)
         try:
             await self._store.commit(list(deletes(keys)), None)
-        except StoreError as error:
+        except StoreError:
             self._shelf.index.stay(keys)
-            self._bench.report.failed(Phase.WRITE, error)
-            return False
-        self._succeeded()
-        return True
+            raise
 
     async def _retire(self, predicate: Predicate) -> int:
         """Remove the entries with a row that a retention is about, whole; how many rows went. StoreError."""
@@ -188,11 +183,6 @@ class Writer:
                     found.update(batch.column(ENTRY_COLUMN).unique().to_pylist())
         keys, before = sorted(found), self._shelf.index.rows
         if keys:
-            self._shelf.index.leave(keys)
-            try:
-                await self._store.commit(list(deletes(keys)), None)
-            except StoreError:
-                self._shelf.index.stay(keys)
-                raise
+            await self._remove(keys)
             self._shelf.retired(keys)
         return before - self._shelf.index.rows
