@@ -48,8 +48,8 @@ def test_an_address_with_and_without_its_user(text, plain, named):
         ("http://h/a/%2e%2e/b", None, "'..'"),
         ("http://${secrets:HOST}/", None, "can't refer to secrets"),
         ("http://h:81/", "82", "names the port 81, and http_port 82"),
-        ("http://h/", "0", "params.http_port: a port is"),
-        ("http://h/", "65536", "params.http_port: a port is"),
+        ("http://h/", "0", "params.http_port: found 0; allowed: 1 to 65535"),
+        ("http://h/", "65536", "params.http_port: found 65536; allowed: 1 to 65535"),
         ("http://h/", "x", "params.http_port: 'x' is not a whole number"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from typing import TypeVar, overload
 
 from caraway.core.duration import parse_duration
@@ -43,13 +44,17 @@ class ConnectorParams:
         return self._parsed(name, "flag; allowed: true, false, enabled, disabled", _flag, default)
 
     @overload
-    def integer(self, name: str, default: int) -> int: ...
+    def integer(self, name: str, default: int, *, least: float = ..., most: float = ...) -> int: ...
     @overload
-    def integer(self, name: str, default: None = None) -> int | None: ...
-    @overload
-    def integer(self, name: str, default: int | None) -> int | None: ...
-    def integer(self, name: str, default: int | None = None) -> int | None:
-        return self._parsed(name, "whole number", _integer, default)
+    def integer(
+        self, name: str, default: int | None = None, *, least: float = ..., most: float = ...
+    ) -> int | None: ...
+    def integer(self, name: str, default: int | None = None, *, least: float = -inf, most: float = inf) -> int | None:
+        number = self._parsed(name, "whole number", _integer, default)
+        if number is not None and not least <= number <= most:
+            allowed = f"{least} to {most}" if most < inf else f"whole numbers from {least}"
+            raise self.wrong(name, f"found {number}; allowed: {allowed}")
+        return number
 
     @overload
     def duration(self, name: str, default: float) -> float: ...

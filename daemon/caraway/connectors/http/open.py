@@ -58,9 +58,7 @@ def _header_names(options: TransportOptions) -> frozenset[str]:
 
 
 def _cache_options(config: Dataset, params: ConnectorParams, data: Path) -> CacheOptions:
-    size = params.integer("response_cache_max_size_bytes", CACHE_BYTES)
-    if size < 0:
-        raise params.wrong("response_cache_max_size_bytes", f"found {size}; allowed: whole numbers from 0")
+    size = params.integer("response_cache_max_size_bytes", CACHE_BYTES, least=0)
     stored = config.acceleration is not None and config.acceleration.mode is not StorageMode.MEMORY
     path = data / "responses.sqlite" if stored else None
     return CacheOptions(size, params.duration("response_cache_fallback_ttl", 0.0), path)

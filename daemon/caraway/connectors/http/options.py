@@ -24,9 +24,7 @@ _PAGES = ("pagination_next_pointer", "pagination_token_param")
 
 def read_address(config: Dataset, params: ConnectorParams) -> Address:
     """Where the dataset is, at `http_port` if that is set; ConfigError."""
-    port = params.integer("http_port")
-    if port is not None and not 1 <= port <= 65535:
-        raise params.wrong("http_port", "a port is a number from 1 to 65535")
+    port = params.integer("http_port", least=1, most=65535)
     try:
         return parse_address(config.from_.text, port)
     except ValueError as error:
@@ -56,10 +54,10 @@ def read_policy(params: ConnectorParams, guarded: Collection[str] = ()) -> Reque
         queries=params.flag("request_query_filters", False),
         bodies=params.flag("request_body_filters", False),
         headers=_allowed_headers(params, guarded),
-        max_query=_bound(params, "max_request_query_length", 1024, MOST_QUERY),
-        max_body=_bound(params, "max_request_body_bytes", 16384, MOST_BODY),
-        max_headers=_bound(params, "max_request_headers_length", 16384, MOST_HEADERS),
-        max_requests=_positive(params, "max_request_partitions"),
+        max_query=params.integer("max_request_query_length", 1024, least=1, most=MOST_QUERY),
+        max_body=params.integer("max_request_body_bytes", 16384, least=1, most=MOST_BODY),
+        max_headers=params.integer("max_request_headers_length", 16384, least=1, most=MOST_HEADERS),
+        max_requests=params.integer("max_request_partitions", least=1),
     )
 
 
@@ -74,7 +72,7 @@ def read_paging(params: ConnectorParams) -> Paging:
         next_pointer=_pointer(params, "pagination_next_pointer"),
         token_param=params.text("pagination_token_param") or None,
         query_params=template,
-        page_size=_positive(params, "pagination_page_size") or 0,
+        page_size=params.integer("pagination_page_size", least=1) or 0,
         max_pages=_max_pages(params),
         data_pointer=_pointer(params, "pagination_data_pointer"),
         map_to_array=params.flag("pagination_data_map_to_array", False),
@@ -101,7 +99,7 @@ def _check_paging(params: ConnectorParams, paging: Paging) -> None:
 def _max_pages(params: ConnectorParams) -> int | None:
     if params.text("pagination_max_pages", "").lower() == "nolimit":
         return None
-    return _positive(params, "pagination_max_pages") or MOST_PAGES
+    return params.integer("pagination_max_pages", least=1) or MOST_PAGES
 
 
 def _path(params: ConnectorParams, text: str) -> Glob:
@@ -134,20 +132,6 @@ def _allowed_headers(params: ConnectorParams, guarded: Collection[str]) -> froze
 def _guarded(params: ConnectorParams) -> frozenset[str]:
     """The headers that may authenticate the dataset, if they are sent at all."""
     return frozenset({_AUTHORIZATION, "cookie", params.text("auth_header_name", _AUTHORIZATION).lower()})
-
-
-def _bound(params: ConnectorParams, name: str, default: int, most: int) -> int:
-    number = params.integer(name, default)
-    if not 1 <= number <= most:
-        raise params.wrong(name, f"found {number}; allowed: 1 to {most}")
-    return number
-
-
-def _positive(params: ConnectorParams, name: str) -> int | None:
-    number = params.integer(name)
-    if number is not None and number < 1:
-        raise params.wrong(name, f"found {number}; allowed: whole numbers from 1")
-    return number
 
 
 def _judged(params: ConnectorParams, name: str, judge: Callable[[str], T], text: str) -> T:

@@ -61,7 +61,7 @@ async def read_transport(params: ConnectorParams, url: str, *, directory: Path =
         origin_of(url),
         _positive(params, "client_timeout", CLIENT_TIMEOUT),
         _positive(params, "connect_timeout", CONNECT_TIMEOUT),
-        _within(params, "pool_max_idle_per_host", POOL_MAX_IDLE, MOST_IDLE),
+        params.integer("pool_max_idle_per_host", POOL_MAX_IDLE, least=0, most=MOST_IDLE),
         _positive(params, "pool_idle_timeout", POOL_IDLE_TIMEOUT),
         _retry(params),
         read_limits(params),
@@ -83,7 +83,10 @@ def _retry(params: ConnectorParams) -> RetryPolicy:
         raise params.wrong("retry_jitter", f"{jitter!r} is not a number from 0 to 1")
     patience = params.duration("retry_max_duration", inf)
     return RetryPolicy(
-        _within(params, "max_retries", USUAL_RETRIES, MOST_RETRIES), Backoff(method), patience, float(jitter)
+        params.integer("max_retries", USUAL_RETRIES, least=0, most=MOST_RETRIES),
+        Backoff(method),
+        patience,
+        float(jitter),
     )
 
 
@@ -92,13 +95,6 @@ def _positive(params: ConnectorParams, name: str, default: float) -> float:
     if not seconds:
         raise params.wrong(name, "this must be greater than zero")
     return seconds
-
-
-def _within(params: ConnectorParams, name: str, default: int, most: int) -> int:
-    number = params.integer(name, default)
-    if not 0 <= number <= most:
-        raise params.wrong(name, f"{number}; allowed: 0 to {most}")
-    return number
 
 
 def _probe(params: ConnectorParams) -> str | None:
