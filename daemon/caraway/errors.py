@@ -50,6 +50,12 @@ class SourceError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".rstrip()
 
+    def again(self) -> "SourceError":
+        """The same for another task: an error that is raised by several gathers their tracebacks."""
+        return SourceError(
+            self.message, remedy=self.remedy, transient=self.transient, retry_after=self.retry_after, code=self.code
+        )
+
 
 def unnamed(message: str, dataset: str) -> str:
     """What an error says, for a sentence that names its dataset already."""

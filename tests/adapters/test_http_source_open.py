@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import trio
+import trio.testing
 
 from caraway.config.model import Acceleration, ColumnDecl, Dataset, FromUri, RefreshMode, StorageMode
 from caraway.config.params import ConnectorParams
@@ -252,3 +253,26 @@ async def test_declared_columns_are_read_over_the_network(tmp_path):
         source = await at.open(columns=columns)
         async with source.read(ReadRequest(("id", "rest"))) as batches:
             assert [row async for batch in batches for row in batch.to_pylist()] == [{"id": 7, "rest": '{"x":1}'}]
+
+
+@pytest.mark.parametrize("path", ["/items", "/items.csv"])
+async def test_all_who_wait_for_an_exchange_are_told_how_it_failed(tmp_path, path):
+    async with world(tmp_path) as at:
+        at.origin.put(path, fault="reset")
+        at.origin.hold(path)
+        source = await at.open(path)
+        told = []
+
+        async def ask():
+            with pytest.raises(SourceError) as failed:
+                await contents(source)
+            told.append(failed.value)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            at.origin.release(path)
+        assert at.origin.count(path) == 1
+        assert len({str(each) for each in told}) == 1
+        assert len({id(each) for each in told}) == 3

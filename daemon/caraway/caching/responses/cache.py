@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, TypeAlias, assert_never
@@ -210,7 +209,7 @@ class ResponseCache:
                     return self._landed(await self._ask(errand))
                 case SourceError() as error:
                     self._counts["coalesced"] += 1
-                    raise copy(error)
+                    raise error.again()
                 case None:
                     continue
         flight = self._flights[errand.flight] = _Flight()

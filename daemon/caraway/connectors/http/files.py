@@ -1,6 +1,5 @@
 """An `http:` dataset whose address is that of a file: fetched whole, and not again while it is the same."""
 
-import copy
 import re
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager, contextmanager
@@ -161,7 +160,7 @@ class HttpFileSource:
     async def _newest(self, asked: float) -> tuple[Copy, pa.Schema]:
         """The file as it was at some moment since `asked`, and its schema; who failed since then failed for all."""
         if self._failed is not None and self._failed[0] >= asked:
-            raise copy.copy(self._failed[1])
+            raise self._failed[1].again()
         if self._copy is None or self._facts is None or not _is_current(self._copy, asked):
             try:
                 return await self._renewed()

@@ -145,7 +145,7 @@ class Tokens:
             if self._token is not None and self._token is not old:
                 return self._token
             if self._failure is not None and trio.current_time() < self._failure.until:
-                raise self._failure.error()
+                raise self._failure.last.again()
             try:
                 return await self._fetch()
             except SourceError as error:
@@ -211,10 +211,6 @@ class _Failure:
 
     last: SourceError
     until: float
-
-    def error(self) -> SourceError:
-        last = self.last
-        return SourceError(last.message, remedy=last.remedy, retry_after=last.retry_after, code=last.code)
 
 
 def token_request(oauth: OAuth, refresh_token: Secret | None) -> HttpRequest:
