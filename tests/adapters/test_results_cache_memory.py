@@ -51,7 +51,7 @@ def entry(key: bytes, size: int, at: float = 0.0) -> Entry:
     from caraway.caching.results.body import Body
 
     body = Body(FlightMessage(b"schema", b""), (bytes(size),), 1)
-    return Entry(key, ask("a"), body, None, (), at, Standing(at), CacheReport(), CacheReport())
+    return Entry(key, ask("a"), body, None, (), at, Standing(at), {CacheStatus.HIT: CacheReport()})
 
 
 def key(number: int) -> bytes:

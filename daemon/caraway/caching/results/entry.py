@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from caraway.caching.results.body import Body, Served
 from caraway.caching.results.chunks import Chunks, Packed
+from caraway.caching.results.reports import Told
 from caraway.caching.results.sizes import block, held, text
 from caraway.core.results_cache import Noted, Standing
-from caraway.model import CacheReport, CacheStatus, Query
+from caraway.model import CacheStatus, Query
 
 _FIXED = block(128) + block(104) + 2 * block(72) + 2 * block(48) + block(49) + 4 * block(24)
 """The entry, its query, its body and what it serves as a hit, its schema and its standing, its key, and the numbers in
@@ -17,7 +18,7 @@ _NOTED = block(56)
 
 @dataclass(slots=True)
 class Entry:
-    """An answer under its key; `query` is what revalidates it, `began` when its tables were noted."""
+    """An answer under its key; `query` is what asked for it, `began` when its tables were noted."""
 
     key: bytes
     query: Query
@@ -27,8 +28,7 @@ class Entry:
     noted: tuple[Noted, ...]
     began: float
     standing: Standing
-    hit: CacheReport
-    stale: CacheReport
+    told: Told
     size: int = 0
     _hit: Served | None = None
 
@@ -39,7 +39,7 @@ class Entry:
         self.size = _FIXED + text(query.sql) + text(body.schema.header) + tables + held(body.chunks)
         self.size += sum(held(each) for each in rare if each)
         if self.packed is None:
-            self._hit = self.body.served(self.body.chunks, self.hit, ())
+            self._hit = body.served(body.chunks, self.told[CacheStatus.HIT], ())
 
     def served(self, status: CacheStatus, now: float) -> Served:
         """What to answer where it is not packed; the usual case is made once."""
@@ -49,5 +49,4 @@ class Entry:
 
     def unpacked(self, chunks: Chunks, status: CacheStatus, now: float) -> Served:
         """What to answer with these chunks."""
-        report = self.stale if status is CacheStatus.STALE else self.hit
-        return self.body.served(chunks, report, self.body.readings_at(now))
+        return self.body.served(chunks, self.told[status], self.body.readings_at(now))

@@ -70,16 +70,16 @@ class Executions:
         body = None if unkept else await self._collected(run, collection, result)
         if body is None:
             self._finish(run, Call.ALONE)
-            return Passing(result, self._reports.of(run.asked.query, None if unkept else status), collection)
+            return Passing(result, self._reports.of(run.asked.query)[None if unkept else status], collection)
         if collection.size > SMALL:
             await stack.aclose()  # nothing of the engine is held while the answer is taken, which may be slowly
         await self._keep(run, body)
-        return Replay(body.served(body.chunks, self._reports.of(run.asked.query, status), body.readings))
+        return Replay(body.served(body.chunks, self._reports.of(run.asked.query)[status], body.readings))
 
     async def pass_by(self, asked: Asked, status: CacheStatus | None, stack: AsyncExitStack) -> QueryResult:
         """The answer as it comes, for nobody else."""
         result = await stack.enter_async_context(self._engine.execute(asked.in_time(), None))
-        return Passing(result, self._reports.of(asked.query, status))
+        return Passing(result, self._reports.of(asked.query)[status])
 
     async def _collected(self, run: Run, collection: Collection, result: QueryResult) -> Body | None:
         readings, read_at = result.readings, trio.current_time()

@@ -1,12 +1,18 @@
 """What is told of the results cache: with each answer, and in sum under the names of reference/observability.md."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from caraway.core.results_cache import Outcome, Policy, Reason, scope_of
 from caraway.model import CacheReport, CacheScope, CacheStatus, Query
 
 _REJECTIONS = (Reason.NO_WINDOW, Reason.WINDOW_EXPIRED, Reason.FRESH_REQUIRED)
+
+
+Told: TypeAlias = Mapping[CacheStatus | None, CacheReport]
+"""What answers to one kind of query tell, by what the cache had to do with them; None: nothing."""
 
 
 class Reports:
@@ -17,11 +23,13 @@ class Reports:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._made: dict[tuple[CacheStatus | None, CacheScope, bool], CacheReport] = {}
+        self._made: dict[tuple[CacheScope, bool], Told] = {}
 
-    def of(self, query: Query, status: CacheStatus | None) -> CacheReport:
-        key = status, scope_of(query.principal), query.cache_key is not None
-        return self._made.get(key) or self._made.setdefault(key, self._make(*key))
+    def of(self, query: Query) -> Told:
+        key = scope_of(query.principal), query.cache_key is not None
+        if key not in self._made:
+            self._made[key] = {status: self._make(status, *key) for status in (None, *CacheStatus)}
+        return self._made[key]
 
     def _make(self, status: CacheStatus | None, scope: CacheScope, client_key: bool) -> CacheReport:
         window = self._policy.stale_while_revalidate

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import trio
 
@@ -11,8 +12,10 @@ from caraway.caching.results.reports import Counts
 from caraway.caching.results.run import Asked
 from caraway.core.results_cache import Outcome
 from caraway.errors import QueryError
-from caraway.model import Query
+from caraway.model import ANYTHING, Query
 
+INTERNAL = "internal"
+"""The door that revalidations come through."""
 AT_A_TIME = 8
 """What is beyond stays stale until it is asked for again."""
 
@@ -62,7 +65,7 @@ class Revalidation:
                 self._under_way.discard(entry.key)
 
     async def _revalidate(self, entry: Entry) -> None:
-        run = self._executions.note(self._ask(entry.query))
+        run = self._executions.note(self._ask(replace(entry.query, directives=ANYTHING, protocol=INTERNAL)))
         async with AsyncExitStack() as stack:
             try:
                 await self._executions.lead(run, entry.key, stack)

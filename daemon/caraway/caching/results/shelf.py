@@ -24,11 +24,9 @@ from caraway.core.results_cache import (
     notes,
     objection,
 )
-from caraway.model import ANYTHING, CacheStatus, Directives, Query
+from caraway.model import CacheStatus, Directives, Query
 from caraway.ports import Tables
 
-INTERNAL = "internal"
-"""The door that revalidations come through."""
 INLINE = 16 * 1024
 """Bytes that are packed and unpacked at once; more of them take a thread."""
 THREADS = 2
@@ -82,7 +80,7 @@ class Shelf:
 
     def shared(self, body: Body, query: Query) -> Served:
         """What another's execution brought, as an answer to a query that missed as well."""
-        report = self._reports.of(query, CacheStatus.MISS)
+        report = self._reports.of(query)[CacheStatus.MISS]
         return body.served(body.chunks, report, body.readings_at(trio.current_time()))
 
     async def keep(self, run: Run, body: Body) -> Outcome:
@@ -110,9 +108,8 @@ class Shelf:
         other = self._store.get(asked.key)
         if other is not None and other.began > run.began:
             return Outcome.PUT_FAILED
-        hit, stale = (self._reports.of(asked.query, status) for status in (CacheStatus.HIT, CacheStatus.STALE))
-        query = replace(asked.query, directives=ANYTHING, protocol=INTERNAL)
-        entry = Entry(asked.key, query, body, packed, noted, run.began, Standing(now), hit, stale)
+        told = self._reports.of(asked.query)
+        entry = Entry(asked.key, asked.query, body, packed, noted, run.began, Standing(now), told)
         return Outcome.STORED if self._store.put(entry) else Outcome.PUT_FAILED
 
     def _is_over(self, standing: Standing) -> bool:
