@@ -19,7 +19,7 @@ def small_disk(folder: Path, megabytes: int = 64) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"may not mount a file system: {mounted.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "--lazy", folder], check=True)  # a worker that was killed may take a moment to end
 
 
 @contextmanager

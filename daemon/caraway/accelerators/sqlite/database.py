@@ -205,4 +205,5 @@ def store_error(error: Exception, path: Path) -> StoreError:
         return StoreError(f"{path} is damaged: {text}.", remedy=remedy, transient=False)
     if "disk is full" in text:
         return StoreError(f"The disk of {path} is full.", remedy="Free space there; the data is intact.")
-    return StoreError(f"{path}: {text}.", transient=any(word in text for word in _TRANSIENT))
+    remedy = "See that its folder is there and that this user may write to it." if "unable to open" in text else ""
+    return StoreError(f"{path}: {text}.", remedy=remedy, transient=any(word in text for word in _TRANSIENT))
