@@ -20,11 +20,6 @@ _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
-def is_spelled(kind: pa.DataType) -> bool:
-    """Whether texts can spell values of this type at all."""
-    return any(applies(kind) for applies, _, _ in _READERS)
-
-
 def from_texts(texts: pa.StringArray, kind: pa.DataType) -> pa.Array:
     """The values that the texts spell, null for null; ArrowInvalid where one spells none."""
     return next(read for applies, read, _ in _READERS if applies(kind))(texts, kind)

@@ -81,7 +81,7 @@ class ResponseFile:
         if row is None:
             return None
         self._touch(row[0])
-        return _stored(variant, *row[1:])
+        return _stored(variant, row[1:])
 
     def put(self, key: bytes, stored: Stored, *, same_body: bool) -> None:
         with self._db.atomic():
@@ -205,7 +205,8 @@ def _head(stored: Stored) -> str:
     return json.dumps([stored.status, stored.headers, stored.received, stored.initial_age, stored.vary])
 
 
-def _stored(variant: bytes, crc: int, head: str, digest: bytes, body: bytes) -> Stored:
+def _stored(variant: bytes, row: tuple[Any, ...]) -> Stored:
+    crc, head, digest, body = row
     if _crc(head) != crc or _digest(body) != digest:
         raise DamagedError("a stored answer is not what was written")
     status, headers, received, initial_age, vary = json.loads(head)

@@ -145,7 +145,7 @@ def _rows(
             continue
         facts = {name: pa.scalar(fact(file), kind) for name, (kind, fact) in VIRTUAL.items() if name in columns}
         with reading(file.path, spec.dataset):
-            for batch in rows_of(file.path, found.format, found.stored, wanted, predicate):
+            for batch in rows_of(file.path, found.format, found.stored, wanted=wanted, predicate=predicate):
                 yield shaped(batch, wanted, facts)
 
 

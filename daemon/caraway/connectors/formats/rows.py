@@ -12,7 +12,7 @@ NOTHING: Mapping[str, pa.Scalar] = {}
 
 
 def rows_of(
-    path: Path, form: Format, stored: pa.Schema, wanted: pa.Schema, predicate: Predicate | None
+    path: Path, form: Format, stored: pa.Schema, *, wanted: pa.Schema, predicate: Predicate | None
 ) -> Generator[pa.RecordBatch, None, None]:
     """The rows of a file with the columns of `stored` that are wanted, as far as it has them; the predicate may be
     used to skip some."""

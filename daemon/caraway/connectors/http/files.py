@@ -25,6 +25,7 @@ from caraway.connectors.http.facts import Facts, load, reading, save
 from caraway.connectors.http.mirror import Mirror
 from caraway.connectors.http.streaming import Streaming
 from caraway.core.http_urls import place_of
+from caraway.core.predicate import Predicate
 from caraway.errors import ConfigError, ConfigProblem, SourceError
 from caraway.model import ReadRequest
 from caraway.ports import Source
@@ -141,7 +142,8 @@ class HttpFileSource:
             if not file.keeps:
                 stack.callback(self._drop, found)
             columns = needed_columns(schema, request, dataset=file.dataset)
-            batches = _rows(file, found.path, schema, pa.schema([schema.field(name) for name in columns]), request)
+            wanted = pa.schema([schema.field(name) for name in columns])
+            batches = _rows(file, found.path, schema, wanted=wanted, predicate=request.predicate)
             async with aclosing(draw(batches, request, self._threads, dataset=file.dataset)) as rows:
                 yield rows
 
@@ -211,10 +213,10 @@ def _schema(file: HttpFile, found: Copy) -> pa.Schema:
 
 
 def _rows(
-    file: HttpFile, path: Path, stored: pa.Schema, wanted: pa.Schema, request: ReadRequest
+    file: HttpFile, path: Path, stored: pa.Schema, *, wanted: pa.Schema, predicate: Predicate | None
 ) -> Generator[pa.RecordBatch, None, None]:
     with _readable(file):
-        for batch in rows_of(path, file.format, stored, wanted, request.predicate):
+        for batch in rows_of(path, file.format, stored, wanted=wanted, predicate=predicate):
             yield shaped(batch, wanted)
 
 

@@ -146,7 +146,7 @@ class Caching:
         if store.snapshot.value is None:
             await store.commit([], None)  # what is only filled by queries is complete when it is empty
         stored = stored_schema(plain, self._name)
-        shelf = Shelf(settings.freshness, settings.budget, plain, stored, self._counts)
+        shelf = Shelf(settings.freshness, settings.budget, plain=plain, stored=stored, counts=self._counts)
         await load(store, shelf.index, self._bench.shared.wall)
         if len(shelf.index):
             seconds = trio.current_time() - began

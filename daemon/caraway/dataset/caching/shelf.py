@@ -34,7 +34,7 @@ class Counts:
 class Shelf:
     """Belongs to one opened store, whose columns are `stored`; changed by the task that commits, after it did."""
 
-    def __init__(self, policy: Policy, budget: Budget, plain: pa.Schema, stored: pa.Schema, counts: Counts) -> None:
+    def __init__(self, policy: Policy, budget: Budget, *, plain: pa.Schema, stored: pa.Schema, counts: Counts) -> None:
         self.policy = policy
         self.plain = plain
         self.stored = stored

@@ -24,7 +24,9 @@ _NO_ROWS_OF_TABLES = ("Explain", "Analyze", "DescribeTable")
 _SYSTEM_SCAN = re.compile(rf"^\s*TableScan: (?:{CATALOG}\.)?(?:{'|'.join(sorted(SYSTEM_SCHEMAS))})\.", re.MULTILINE)
 
 
-def facts_of(display: str, sql: str, values: Mapping[str, pa.Scalar], reads: Iterable[str], names: Names) -> PlanFacts:
+def facts_of(
+    display: str, sql: str, values: Mapping[str, pa.Scalar], *, reads: Iterable[str], names: Names
+) -> PlanFacts:
     """The facts of a plan, by its `display_indent_schema`, that reads these tables (qualified names).
 
     The display shows `a - (b - c)` as `a - b - c`, five rows of VALUES, no arguments of table functions, and a quote

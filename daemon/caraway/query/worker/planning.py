@@ -56,7 +56,7 @@ def plan_of(statement: Statement, context: SessionContext, space: Namespace, nam
     tables, views = names.reached(frozenset(space.looked_up))
     if not scans_any(plan, (*tables, *views)):
         tables, views = (), ()
-    facts = facts_of(plan.display_indent_schema(), text, values, tables, names)
+    facts = facts_of(plan.display_indent_schema(), text, values, reads=tables, names=names)
     if not tables:
         return Planned(statement, frame, facts)
     reads, wanted = _wanted(frame.optimized_logical_plan(), tables, names, changed=bool(statement.views))
