@@ -299,6 +299,12 @@ async def test_a_change_under_way_is_not_missed(autojump_clock):
     assert await get(cache, ask("a")) == (HIT, b"a 2")
 
 
+async def test_a_table_that_appeared_after_others_were_noted_keeps_the_answer_from_being_kept():
+    cache = cached(FakePlanner(a=Script(tables=("t", "late"))), item_ttl=60.0)
+    assert await get(cache, ask("a")) == (MISS, b"a 1")
+    assert cache.statistics().items_count == 0
+
+
 async def test_an_answer_that_began_earlier_does_not_replace_a_newer_one(autojump_clock):
     engine = FakePlanner(a=Script(running=2.0))
     cache = cached(engine, FakeTables(t=None), item_ttl=60.0)

@@ -88,9 +88,11 @@ class Shelf:
         packed = await self._packed(body.chunks) if self._packs else None
         now = trio.current_time()
         noted = notes(run.tables or (), run.noted, body.readings)
-        changed = now if noted is None else first_change(noted, self._tables.generation, now)
-        if noted is None or (why_not := objection(body.readings, changed)) is not None:
-            return why_not or Outcome.INVALIDATED_MID_FLIGHT
+        if noted is None:
+            return Outcome.INVALIDATED_MID_FLIGHT
+        changed = first_change(noted, self._tables.generation, now)
+        if (why_not := objection(body.readings, changed)) is not None:
+            return why_not
         if packed is not None:
             body = replace(body, chunks=())
         return self._put(run, body, packed, noted=noted, now=now)
