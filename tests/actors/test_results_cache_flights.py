@@ -192,6 +192,8 @@ async def test_the_beginning_of_what_is_too_large_is_not_held_longer_than_needed
         for _ in range(10):
             await anext(result)
         assert pool._free == 32 * MIB
+        assert len([chunk async for chunk in result]) == 2
+        assert result.rows == 1  # as the engine tells
     assert settled(cache, engine)
 
 

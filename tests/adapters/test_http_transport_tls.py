@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from caraway.config.params import ConnectorParams
-from caraway.connectors.http.transport import RateControls, Transport, TransportOptions, open_transport
+from caraway.connectors.http.transport import RateControls, Transport, TransportOptions, read_transport
 from caraway.core.http_retry import RetryPolicy
 from caraway.errors import ConfigError, SourceError
 from caraway.model import HttpRequest
@@ -36,9 +36,8 @@ def folder(tmp_path):
 @asynccontextmanager
 async def opened(url, folder, **params):
     named = {"max_retries": "0", **params}
-    transport = await open_transport(
-        ConnectorParams(named, Secrets({}), "api"), url, RateControls(lambda _: None), "api", directory=folder
-    )
+    options = await read_transport(ConnectorParams(named, Secrets({}), "api"), url, directory=folder)
+    transport = Transport(options, RateControls(lambda _: None), "api")
     try:
         yield transport
     finally:

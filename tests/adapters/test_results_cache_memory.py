@@ -125,6 +125,11 @@ def test_the_memo_is_bounded():
     assert memo.get(key(0)) is None
     memo.put(key(999), Known((), cacheable=False, plan_key=None))
     assert memo.get(key(999)).tables == ()
+    alone, size = Memo(10_000), 0
+    for _ in range(2):
+        alone.put(key(1), Known(("t",), cacheable=True, plan_key=key(1)))
+        size = size or alone.size
+    assert alone.size == size
     none = Memo(0)
     none.put(key(1), Known((), cacheable=True, plan_key=None))
     assert (none.get(key(1)), none.size) == (None, 0)
