@@ -1,6 +1,7 @@
 """Requests of a dataset on the virtual clock: retries, pauses, turns, tokens, bounds."""
 
 import random
+import tracemalloc
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -37,12 +38,12 @@ class World:
         self.origin.put("/x", body="there")
 
     @asynccontextmanager
-    async def transport(self, options=PLAIN, dataset="one", **changes):
+    async def transport(self, options=PLAIN, dataset="one", max_body=10_000, **changes):
         transport = Transport(
             replace(options, **changes),
             self.controls,
             dataset,
-            max_body=10_000,
+            max_body=max_body,
             chance=lambda: 0.5,
             backend=self.network,
         )
@@ -274,6 +275,25 @@ async def test_a_body_is_held_up_to_a_bound(world, autojump_clock):
             with pytest.raises(SourceError, match="larger than the limit: 10,000 bytes") as caught:
                 await transport.send(GET)
             assert (caught.value.fault, caught.value.transient, world.origin.count()) == (Fault.OVERSIZED, False, 1)
+
+
+@pytest.mark.parametrize("told", [{"bomb": 9_000_000}, {"bomb": 9_000_000, "fault": HALF}])
+async def test_an_error_does_not_hold_what_came_before_it(world, autojump_clock, told):
+    world.origin.put("/x", **told)
+    errors = []
+    tracemalloc.start()
+    try:
+        async with world.transport(max_body=6_000_000, retry=RetryPolicy(retries=0)) as transport:
+            for _ in range(5):
+                with pytest.raises(SourceError) as caught:
+                    await transport.send(GET)
+                errors.append(caught.value)
+        assert tracemalloc.get_traced_memory()[0] < 15_000_000, (
+            "five times the bound was held, and the origin holds 9 MB"
+        )
+    finally:
+        tracemalloc.stop()
+    assert len(errors) == 5
 
 
 async def test_a_bomb_is_not_unpacked(world, autojump_clock):

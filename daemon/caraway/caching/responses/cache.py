@@ -219,7 +219,7 @@ class ResponseCache:
         try:
             flight.outcome = landing = await self._ask(errand)
         except SourceError as error:
-            flight.outcome = error
+            flight.outcome = error.again()
             raise
         finally:
             self._land(flight, errand)

@@ -57,7 +57,7 @@ class Failures:
         return None
 
     def failed(self, key: str, error: SourceError) -> None:
-        now = trio.current_time()
+        now, error = trio.current_time(), error.again()  # its traceback would hold what the request had brought
         self.total += 1
         self._since = now if not self._streak else self._since
         self._streak += 1

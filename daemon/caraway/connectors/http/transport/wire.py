@@ -40,15 +40,22 @@ class Answer:
 
     async def read(self, limit: int) -> bytes:
         """All of it within the time for the exchange, no more than `limit` bytes; ExchangeError."""
-        parts, size = [], 0
-        with trio.move_on_at(self._patience.until):
-            async for piece in self._pieces:
-                parts.append(piece)
-                size += len(piece)
-                if size > limit:
-                    raise failures.oversized(self._patience.place, limit)
-            return b"".join(parts)
-        raise self._patience.over()
+        parts: list[bytes] = []
+        try:
+            with trio.move_on_at(self._patience.until):
+                await self._gather(parts, limit)
+                return b"".join(parts)
+            raise self._patience.over()
+        finally:
+            parts.clear()  # the traceback of an error would hold them for as long as somebody has the error
+
+    async def _gather(self, parts: list[bytes], limit: int) -> None:
+        size = 0
+        async for piece in self._pieces:
+            parts.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise failures.oversized(self._patience.place, limit)
 
 
 class Patience:
