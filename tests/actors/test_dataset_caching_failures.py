@@ -10,12 +10,14 @@ from caraway.errors import SourceError
 
 
 def raised(message: str) -> SourceError:
-    """With the traceback of a frame that had much."""
-    much = bytes(1000)
-    try:
-        raise SourceError(message, remedy="Wait.", retry_after=3.0, code=str(len(much)))
-    except SourceError as error:
-        return error
+    """With the traceback of where it came from."""
+    with pytest.raises(SourceError) as caught:
+        fail(message)
+    return caught.value
+
+
+def fail(message: str) -> None:
+    raise SourceError(message, remedy="Wait.", retry_after=3.0, code="1000") from ValueError(message)
 
 
 @pytest.fixture
@@ -30,6 +32,6 @@ async def test_what_is_remembered_says_the_same_and_holds_nothing(failures):
         error = failures.recall(key)
         assert (str(error), error.retry_after, error.code) == ("It is down. Wait.", 3.0, "1000")
         assert error.__traceback__ is None
-        assert error.__context__ is None
+        assert error.__cause__ is None
     await trio.sleep(4)
     assert failures.recall("k0") is None
