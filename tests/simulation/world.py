@@ -214,11 +214,14 @@ class Standstill(trio.abc.Instrument):
 
 # --- running one -----------------------------------------------------------------------------------------------------
 
+_SPOOLED = tempfile.TemporaryDirectory()
+"""Nothing is ever spooled. To remove a folder after each run takes a busy disk longer than a run."""
+
 
 def simulate(seed: int, trace: list[tuple] | None = None) -> None:
     """One run, whose steps are noted in `trace`; Violation, or what a bug raises, with the command that replays it."""
-    with tempfile.TemporaryDirectory() as folder, _deterministic(seed):
-        world = World(seed, Spool(Path(folder), 0), trace if trace is not None else [])
+    with _deterministic(seed):
+        world = World(seed, Spool(Path(_SPOOLED.name), 0), trace if trace is not None else [])
         try:
             trio.run(world.run, clock=trio.testing.MockClock(autojump_threshold=0))
         except BaseException as error:
