@@ -183,17 +183,89 @@ async def test_what_is_too_large_is_streamed_by_each(autojump_clock, chunk, coun
     assert settled(cache, engine)
 
 
-async def test_the_beginning_of_what_is_too_large_is_not_held_longer_than_needed(autojump_clock):
+async def test_what_is_too_large_is_not_held_once_that_is_known(autojump_clock):
     engine = FakePlanner(a=Script([bytes(MIB)] * 12))
     cache = cached(engine)
     async with cache.execute(ask("a")) as result:
         pool = cache._executions._collecting
-        assert pool._free < 32 * MIB - 7 * MIB
-        for _ in range(10):
-            await anext(result)
-        assert pool._free == 32 * MIB
-        assert len([chunk async for chunk in result]) == 2
+        for number in range(12):
+            assert len(await anext(result)) == MIB
+            held = 32 * MIB - pool._free
+            assert number * MIB < held <= (number + 1) * MIB if number < 8 else held == 0
+        assert [chunk async for chunk in result] == []
         assert result.rows == 1  # as the engine tells
+    assert settled(cache, engine)
+
+
+@pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1, 2 * MIB])
+async def test_a_larger_answer_is_given_as_it_comes_and_shared_once_it_is_whole(autojump_clock, size):
+    engine = FakePlanner(a=Script([bytes(size)] * 3, running=1.0, streaming=1.0))
+    cache, times = cached(engine, item_ttl=60.0), []
+    began = trio.current_time()
+
+    async def lead():
+        async with cache.execute(ask("a")) as result:
+            times.extend([trio.current_time() - began async for _ in result])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lead)
+        await wait_all_tasks_blocked()
+        followed = await all_of(cache, *[ask("a")] * 5)
+    assert followed == [(MISS, bytes(3 * size))] * 5
+    assert times == pytest.approx([1.0, 2.0, 3.0] if size > 64 * 1024 else [2.0, 2.0, 3.0])
+    assert len(engine.executions) == 1
+    assert await get(cache, ask("a")) == (HIT, bytes(3 * size))
+    assert settled(cache, engine)
+
+
+@pytest.mark.parametrize("pause", [0.2, 0.5])
+async def test_nobody_waits_for_a_leader_that_takes_the_answer_slowly(autojump_clock, pause):
+    engine = FakePlanner(a=Script([bytes(MIB)] * 4, running=1.0))
+    cache = cached(engine, item_ttl=60.0)
+    began = trio.current_time()
+
+    async def lead():
+        async with cache.execute(ask("a")) as result:
+            async for _ in result:
+                await trio.sleep(pause)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lead)
+        await wait_all_tasks_blocked()
+        assert await all_of(cache, *[ask("a")] * 20) == [(MISS, bytes(4 * MIB))] * 20
+        waited = trio.current_time() - began
+    slowly = pause > 0.25
+    assert len(engine.executions) == 1 + slowly
+    assert waited == pytest.approx(1.0 + 0.25 + 1.0 if slowly else 1.0 + 4 * pause)
+    assert await get(cache, ask("a")) == (HIT, bytes(4 * MIB))
+    assert settled(cache, engine)
+
+
+@pytest.mark.parametrize("taken", [1, 2])
+async def test_a_leader_that_leaves_amid_a_larger_answer_is_followed(autojump_clock, taken):
+    engine = FakePlanner(a=Script([bytes(MIB)] * 3, running=1.0, streaming=1.0))
+    cache = cached(engine, item_ttl=60.0)
+
+    async def lead():
+        async with cache.execute(ask("a")) as result:
+            for _ in range(taken):
+                await anext(result)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lead)
+        await wait_all_tasks_blocked()
+        assert await all_of(cache, *[ask("a")] * 5) == [(MISS, bytes(3 * MIB))] * 5
+    assert len(engine.executions) == 2
+    assert settled(cache, engine)
+
+
+async def test_a_failure_amid_a_larger_answer_is_every_one_s(autojump_clock):
+    late = QueryError("late", QueryFailure.RESOURCES)
+    engine = FakePlanner(a=Script([bytes(MIB), late], running=1.0, streaming=1.0))
+    cache = cached(engine)
+    answers = await all_of(cache, *[ask("a")] * 3)
+    assert [failure for failure, _ in answers] == [QueryFailure.RESOURCES] * 3
+    assert len(engine.executions) == 1
     assert settled(cache, engine)
 
 

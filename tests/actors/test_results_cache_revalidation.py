@@ -39,6 +39,21 @@ async def test_by_age(autojump_clock, kind):
         assert cache.statistics().hits == 4
 
 
+@pytest.mark.parametrize(("chunks", "outcome"), [(3, "stored"), (9, "collect_failed")])
+async def test_a_larger_answer_is_taken_to_its_end(autojump_clock, chunks, outcome):
+    engine = FakePlanner(a=Script([bytes(2**20)] * 3, streaming=1.0))
+    cache = cached(engine, **WINDOW)
+    async with running(cache):
+        await get(cache, ask("a"))
+        engine.scripts["a"].chunks = [b"x" * 2**20] * chunks
+        await trio.sleep(11.0)
+        assert await get(cache, ask("a")) == (STALE, bytes(3 * 2**20))
+        await trio.sleep(11.0)
+        assert outcomes(cache) == {outcome: 1}
+        assert await get(cache, ask("a")) == ((HIT, b"x" * 3 * 2**20) if chunks == 3 else (STALE, bytes(3 * 2**20)))
+        assert engine.running == 0
+
+
 async def test_the_end_of_the_window(autojump_clock):
     engine = FakePlanner()
     cache = cached(engine, **WINDOW)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from caraway.caching.results.chunks import Chunk, Chunks
 from caraway.model import CacheReading, CacheReport, FlightMessage, ReadingStatus
+from caraway.ports import QueryResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +75,27 @@ class Replay:
         for chunk in self._chunks:
             return chunk
         raise StopAsyncIteration
+
+
+class Passing:
+    """Another `ports.QueryResult` that is handed on as it comes, with a report of its own."""
+
+    def __init__(self, result: QueryResult, report: CacheReport) -> None:
+        self._result = result
+        self._rest = aiter(result)
+        self.report = report
+
+    @property
+    def schema(self) -> FlightMessage:
+        return self._result.schema
+
+    @property
+    def rows(self) -> int:
+        return self._result.rows
+
+    @property
+    def readings(self) -> tuple[CacheReading, ...]:
+        return self._result.readings
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self._rest

@@ -210,7 +210,7 @@ class ResultsCache:
         key = asked.key or asked.text
         if (flight := self._executions.flights.joinable(key)) is None:
             return await self._executions.lead(self._executions.note(asked), key, stack)
-        match await asked.follow(flight):
+        match await asked.follow(flight, self._executions.flights):
             case Landed(body):
                 self._counts.coalesced += 1
                 self._emit(asked.finished(body.rows))

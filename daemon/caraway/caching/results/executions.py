@@ -5,15 +5,15 @@ from contextlib import AsyncExitStack
 import trio
 
 from caraway.caching.results import keys
-from caraway.caching.results.body import Body, Replay
-from caraway.caching.results.chunks import joined
-from caraway.caching.results.collect import SMALL, Collecting, Collection, Passing
-from caraway.caching.results.flights import Call, End, Flight, Flights, Landed, failed
+from caraway.caching.results.body import Passing, Replay
+from caraway.caching.results.collect import Collecting, Collection
+from caraway.caching.results.flights import Call, End, Flight, Flights, failed
+from caraway.caching.results.growing import Growing
 from caraway.caching.results.memo import Known, Memo
 from caraway.caching.results.reports import Reports
 from caraway.caching.results.run import Asked, PlanKnownError, Run
 from caraway.caching.results.shelf import Shelf
-from caraway.core.results_cache import Hit, Outcome, Stale
+from caraway.core.results_cache import Hit, Stale
 from caraway.errors import QueryError
 from caraway.model import CacheStatus, PlanFacts
 from caraway.ports import Planned, PlanningEngine, QueryResult, Tables
@@ -46,53 +46,39 @@ class Executions:
         return Run(asked, {table: self._tables.generation(table) for table in tables}, trio.current_time())
 
     async def lead(self, run: Run, key: bytes, stack: AsyncExitStack) -> QueryResult | None:
-        """Run a query that equal ones may wait for; as `run`."""
+        """Run a query that equal ones may wait for until `stack` ends; as `run`."""
         run.flight = flight = Flight(run.noted)
-        with self.flights.led(flight, key):
-            try:
-                return await self.run(run, CacheStatus.MISS, stack)
-            except QueryError as error:
-                self.flights.finish(flight, failed(error))
-                raise
+        stack.enter_context(self.flights.led(flight, key))
+        try:
+            return await self.run(run, CacheStatus.MISS, stack)
+        except QueryError as error:
+            self.flights.finish(flight, failed(error))
+            raise
 
     async def run(self, run: Run, status: CacheStatus, stack: AsyncExitStack) -> QueryResult | None:
         """The answer, kept if it can be; what it still holds of the engine is left to `stack`, which is its own.
 
         None where planning told enough: an equal query is kept or under way, or nothing was to be run.
         """
-        collection = Collection(self._collecting)
-        stack.callback(collection.close)
         try:
             result = await stack.enter_async_context(self._engine.execute(run.asked.in_time(), self._told(run)))
         except PlanKnownError:
+            self._finish(run, Call.AGAIN)
             return None
-        unkept = run.tables is None or run.asked.passes_by
-        body = None if unkept else await self._collected(run, collection, result)
-        if body is None:
+        told = self._reports.of(run.asked.query)
+        if run.tables is None or run.asked.passes_by:
             self._finish(run, Call.ALONE)
-            return Passing(result, self._reports.of(run.asked.query)[None if unkept else status], collection)
-        if collection.size > SMALL:
-            await stack.aclose()  # nothing of the engine is held while the answer is taken, which may be slowly
-        await self._keep(run, body)
-        return Replay(body.served(body.chunks, self._reports.of(run.asked.query)[status], body.readings))
+            return Passing(result, told[None])
+        held = Collection(self._collecting)
+        growing = Growing(run, result, told[status], held, shelf=self._shelf, flights=self.flights)
+        stack.callback(growing.close)
+        body = await growing.whole()
+        return growing if body is None else Replay(body.served(body.chunks, told[status], body.readings))
 
     async def pass_by(self, asked: Asked, status: CacheStatus | None, stack: AsyncExitStack) -> QueryResult:
         """The answer as it comes, for nobody else."""
         result = await stack.enter_async_context(self._engine.execute(asked.in_time(), None))
         return Passing(result, self._reports.of(asked.query)[status])
-
-    async def _collected(self, run: Run, collection: Collection, result: QueryResult) -> Body | None:
-        readings, read_at = result.readings, trio.current_time()
-        if not await collection.fill(result):
-            run.outcome = Outcome.COLLECT_FAILED
-            return None
-        return Body(result.schema, joined(collection.chunks), result.rows, readings, read_at)
-
-    async def _keep(self, run: Run, body: Body) -> None:
-        try:
-            run.outcome = await self._shelf.keep(run, body)
-        finally:
-            self._finish(run, Landed(body))
 
     def _finish(self, run: Run, end: End) -> None:
         if run.flight is not None:

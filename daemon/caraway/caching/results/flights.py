@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import TypeAlias
 
 import trio
@@ -12,6 +13,9 @@ from caraway.caching.results.body import Body
 from caraway.core.results_cache import concerns_all
 from caraway.errors import QueryError, QueryFailure
 from caraway.model import Generation
+
+PATIENCE = 0.25
+"""Seconds that a leader may take for a piece of the answer that others wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,10 @@ class Flight:
         self.keys: tuple[bytes, ...] = ()
         self.end: End | None = None
         self.done = trio.Event()
+        self.begun = trio.Event()
+        """Its answer is being given to the leader; set at the end, too."""
+        self.given_at = inf
+        """When a piece was given that the leader has not come back from; inf: none."""
 
     def __repr__(self) -> str:
         return f"<Flight of {len(self.noted)} tables, {self.end}>"
@@ -83,10 +91,26 @@ class Flights:
         flight.keys += (key,)
         self._flights[key] = flight
 
+    def given(self, flight: Flight, moment: float) -> None:
+        """See Flight.given_at."""
+        flight.given_at = moment
+        flight.begun.set()
+
+    async def wait_end(self, flight: Flight) -> End:
+        """How it ends. One whose leader takes the answer too slowly ends here for the others, who look anew."""
+        await flight.begun.wait()
+        while flight.end is None:
+            with trio.move_on_after(PATIENCE):
+                await flight.done.wait()
+            if trio.current_time() >= flight.given_at + PATIENCE:
+                self.finish(flight, Call.AGAIN)
+        return flight.end
+
     def finish(self, flight: Flight, end: End) -> None:
         """Tell those who wait how it ended, the first end being the one that counts; nobody joins any more."""
         if flight.end is None:
             flight.end = end
+            flight.begun.set()
             flight.done.set()
         for key in flight.keys:
             if self._flights.get(key) is flight:

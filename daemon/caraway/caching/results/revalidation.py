@@ -68,7 +68,9 @@ class Revalidation:
         run = self._executions.note(self._ask(replace(entry.query, directives=ANYTHING, protocol=INTERNAL)))
         async with AsyncExitStack() as stack:
             try:
-                await self._executions.lead(run, entry.key, stack)
+                if (answer := await self._executions.lead(run, entry.key, stack)) is not None:
+                    async for _ in answer:
+                        pass
             except QueryError:  # the engine has told of it; what is there is served until its time is up
                 run.outcome = Outcome.QUERY_FAILED
         self._counts.revalidated(run.outcome or Outcome.UNBOUNDABLE)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from caraway.caching.results import keys
-from caraway.caching.results.flights import End, Flight
+from caraway.caching.results.flights import End, Flight, Flights
 from caraway.caching.results.memo import Known
 from caraway.core.results_cache import Outcome
 from caraway.errors import QueryError, QueryFailure
@@ -62,16 +62,14 @@ class Asked:
             return self.query
         return replace(self.query, timeout=max(0.0, self.deadline - trio.current_time()))
 
-    async def follow(self, flight: Flight) -> End:
+    async def follow(self, flight: Flight, flights: Flights) -> End:
         """How another's execution ends, waited for no longer than for one's own."""
         with trio.CancelScope(deadline=self.deadline):
-            await flight.done.wait()
-        if flight.end is None:
-            raise QueryError(
-                "The query took longer than its timeout (runtime.query.timeout), waiting for an equal one that runs.",
-                QueryFailure.TIMEOUT,
-            )
-        return flight.end
+            return await flights.wait_end(flight)
+        raise QueryError(
+            "The query took longer than its timeout (runtime.query.timeout), waiting for an equal one that runs.",
+            QueryFailure.TIMEOUT,
+        )
 
 
 @dataclass(slots=True)
