@@ -255,6 +255,29 @@ async def test_while_a_dead_source_is_tried_again_queries_are_refused_at_once(wo
         assert (await ask(actor)).num_rows == 10
 
 
+async def test_a_dead_source_that_queries_ask_for_is_looked_for_every_few_seconds(world, autojump_clock):
+    async with world.run() as actor:
+        await trio.sleep(10)
+        world.source.failures = [SourceError("reset")]
+        world.source.connect_failures = [SourceError("refused.", remedy="Start it.")] * 1000
+        await fails(actor)
+        await trio.sleep(100)
+        with pytest.raises(QueryError, match=r"source of dataset t is not connected: refused\. Start it\.") as caught:
+            await ask(actor)
+        assert caught.value.failure is QueryFailure.NOT_READY
+        await trio.sleep(1000)
+        unasked = len(world.source.connects)
+        assert unasked < 30
+        for _ in range(100):
+            await fails(actor)
+            await trio.sleep(1)
+        assert 20 < len(world.source.connects) - unasked < 40
+        world.source.connect_failures.clear()
+        await fails(actor)
+        await trio.sleep(5.1)
+        assert (await ask(actor)).num_rows == 10
+
+
 async def test_the_pause_that_a_source_asks_for_is_kept(world, autojump_clock):
     async with world.run() as actor:
         await trio.sleep(10)

@@ -51,6 +51,8 @@ class Binding:
         self.log: Latest[Log | None] = Latest(None)
         self.store: LoggedStore | None = None
         self.link: Link | None = None
+        self.refused: Callable[[], str] = str
+        """Told that a query was turned away for want of a source; what that one fails with, if it does."""
         self._config = config
         self._connect = connect
         self._open_store = open_store
@@ -225,6 +227,8 @@ class Binding:
         message = f"Acceleration not ready; loading initial data for {self._config.name}"
         if self._open_store is None or self.snapshot is not None:
             message = f"The source of dataset {self._config.name} is not connected"
+            why = self.refused()
+            message = f"{message}: {why}" if why else message
         return QueryError(message, QueryFailure.NOT_READY)
 
 

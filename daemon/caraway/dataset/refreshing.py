@@ -40,6 +40,8 @@ from caraway.ports import Accelerator
 
 UNTIL_REACHED = Policy(retries=None)
 """Until its source was reached once a dataset tries for ever: `refresh_retry_*` are about refreshing."""
+WANTED = 5.0
+"""Seconds after a failure in which a source that queries ask for is looked for again."""
 
 NEW: State = Waiting(-math.inf)
 
@@ -58,6 +60,8 @@ class Refreshing:
         self._reached = False
         self._useless = 0  # failed connections in a row; one that had answered a query begins the count anew
         self._proven: float | None = None  # when the last reading that succeeded began
+        self._failed_at = -math.inf
+        bench.binding.refused = self._refused
 
     def __repr__(self) -> str:
         return repr(self._state)
@@ -85,6 +89,14 @@ class Refreshing:
         pause = backoff(self._useless, self._shared.draw())
         asked = trio.current_time() + (error.retry_after or 0.0)
         self._mailbox.post(Requested(max(asked, link.since + pause)))
+
+    def _refused(self) -> str:
+        """A query is turned away: look for the source soon, however often that was in vain; why it is not there."""
+        soon = self._failed_at + WANTED
+        if not self._settings.accelerated and isinstance(self._state, Waiting) and soon < self._state.until:
+            self._mailbox.post(Requested(soon))
+        problem = self._report.problem_of(Phase.REFRESH)
+        return f"{problem.message} {problem.remedy}".rstrip() if problem is not None else ""
 
     def current(self) -> DatasetStatus:
         return self._report.current()
@@ -178,6 +190,7 @@ class Refreshing:
         except (SourceError, StoreError, ConfigError) as error:
             # the next attempt finds the source, its secrets and schema as they are then
             await self._bench.binding.disconnect()
+            self._failed_at = trio.current_time()
             self._report.failed(Phase.REFRESH, error)
             failed = self._failed(error)
             retry_in = refresh.pause(run, failed, self._policy)
