@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -11,9 +12,17 @@ import trio
 from support.asking import Asker, ask_all
 from support.cache_load import STALE, fill, loaded, of_item, stale_keys
 from support.daemons import Node, wait_for
+from support.origin_process import OriginProcess
 from support.vitals import MIB, folder_size, vitals
 
 ROWS = [{"n": n, "text": "x" * 200} for n in range(4)]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, OriginProcess]]:
+    """A daemon without a results cache; the tests ask it for different items."""
+    with loaded(tmp_path_factory.mktemp("plain")) as both:
+        yield both
 
 
 def test_many_stale_keys_are_served_at_once_and_fetched_anew_ten_at_a_time(tmp_path: Path) -> None:
@@ -44,33 +53,41 @@ async def get_at_once(address: str, sql: str, times: int) -> Counter[bytes]:
         return Counter(await asyncio.gather(*(one() for _ in range(times))))
 
 
-@pytest.mark.parametrize(("results", "times"), [("true", 1000), ("false", 150)])
-def test_equal_queries_over_flight_make_one_request(tmp_path: Path, results: str, times: int) -> None:
-    with loaded(tmp_path, results=results) as (node, origin):
-        origin.put("/item", json=ROWS, delay=0.5)
-        sql = of_item(1).ljust(130)
-        answers = asyncio.run(get_at_once(node.endpoints["flight"], sql, times))
-        assert list(answers.values()) == [times]
-        assert b"xxxx" in next(iter(answers))
-        assert origin.count() == 1
+def test_equal_queries_over_flight_make_one_request(plain: tuple[Node, OriginProcess]) -> None:
+    one_request(*plain, times=150)
 
 
-def test_different_queries_at_once_make_a_request_each_and_leave_nothing(tmp_path: Path) -> None:
-    with loaded(tmp_path) as (node, origin):
-        origin.put("/item", json=ROWS)
+def test_with_a_results_cache_a_thousand_of_them_do(tmp_path: Path) -> None:
+    with loaded(tmp_path, results="true") as both:
+        one_request(*both, times=1000)
 
-        async def ask(first: int) -> None:
-            queries = [of_item(first + n) for n in range(60)]
-            async with Asker(node.endpoints["http"]) as asker:
-                tally = await ask_all(asker, queries, at_once=60)
-            assert tally.caches == {"fwd=miss": 60}, tally.odd
 
-        trio.run(ask, 0)
-        before = vitals(node.process.pid)
-        trio.run(ask, 60)
-        assert origin.count() == 120
-        wait_for(lambda: vitals(node.process.pid).files <= before.files, "the connections are closed", 10)
-        assert vitals(node.process.pid).threads <= before.threads + 1
+def one_request(node: Node, origin: OriginProcess, times: int) -> None:
+    origin.put("/item", json=ROWS, delay=0.5)
+    sql = of_item(1).ljust(130)
+    answers = asyncio.run(get_at_once(node.endpoints["flight"], sql, times))
+    assert list(answers.values()) == [times]
+    assert b"xxxx" in next(iter(answers))
+    assert [asked["query"] for asked in origin.seen()["requests"]] == ["n=1"]
+
+
+def test_different_queries_at_once_make_a_request_each_and_leave_nothing(plain: tuple[Node, OriginProcess]) -> None:
+    node, origin = plain
+    origin.put("/item", json=ROWS)
+
+    async def ask(first: int) -> None:
+        queries = [of_item(first + n) for n in range(60)]
+        async with Asker(node.endpoints["http"]) as asker:
+            tally = await ask_all(asker, queries, at_once=60)
+        assert tally.caches == {"fwd=miss": 60}, tally.odd
+
+    asked = origin.count()
+    trio.run(ask, 100)
+    before = vitals(node.process.pid)
+    trio.run(ask, 160)
+    assert origin.count() == asked + 120
+    wait_for(lambda: vitals(node.process.pid).files <= before.files, "the connections are closed", 10)
+    assert vitals(node.process.pid).threads <= before.threads + 1
 
 
 @pytest.mark.parametrize(
